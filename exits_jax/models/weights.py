@@ -1,0 +1,84 @@
+"""Encoder weights as `convert_weights` writes them: safetensors with our names."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from exits_jax.models.params import Params
+
+
+def read_encoder(path: str | Path) -> tuple[Params, dict[str, str]]:
+    """Parameters of an encoder and the metadata of their file.
+
+    Raises:
+        FileNotFoundError: If the file is missing; the message says how to make it.
+        ValueError: If it is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No weights at {path}. Make them with: python -m convert_weights "
+            f"SOURCE --out={path}, where SOURCE is a checkpoint of a timm, DeiT or "
+            "MAE ViT, such as mae_pretrain_vit_base.pth."
+        )
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}.") from error
+    if "position_table" not in arrays:
+        raise ValueError(
+            f"{path} does not hold an encoder under the names of exits_jax: it has no "
+            "'position_table'. Convert it first: python -m convert_weights "
+            f"{path} --out=OTHER.safetensors"
+        )
+    return _nested(arrays), metadata
+
+
+def check_fits(params: Params, expected: Params, *, name: str) -> None:
+    """Compares names and shapes of two trees.
+
+    Raises:
+        ValueError: With every parameter that is missing, unknown or misshapen.
+    """
+    have, want = flatten(params), flatten(expected)
+    faults = [
+        f"nothing fills {key} {want[key].shape}" for key in want.keys() - have.keys()
+    ]
+    faults += [
+        f"no place for {key} {have[key].shape}" for key in have.keys() - want.keys()
+    ]
+    faults += [
+        f"{key}: expected {want[key].shape}, got {have[key].shape}"
+        for key in want.keys() & have.keys()
+        if want[key].shape != have[key].shape
+    ]
+    if faults:
+        lines = "\n  ".join(sorted(faults))
+        raise ValueError(
+            f"{len(faults)} parameters of {name} do not fit the model:\n  {lines}"
+        )
+
+
+def flatten(tree: Params, prefix: str = "") -> dict[str, Any]:
+    """Leaves by their path, "/" between levels."""
+    flat = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        flat |= flatten(value, f"{path}/") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _nested(arrays: dict[str, np.ndarray]) -> Params:
+    tree: Params = {}
+    for path, array in arrays.items():
+        *folders, leaf = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = jnp.asarray(array, jnp.float32)
+    return tree
