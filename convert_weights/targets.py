@@ -1,0 +1,67 @@
+"""Writes converted parameters as a safetensors file, whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def check_target(path: Path, source: Path) -> None:
+    """Refuses an output path that could not be written, before any work is done.
+
+    Raises:
+      ValueError: the path is a folder, lies below a file, is the source itself, has
+        another suffix than .safetensors, or its folder may not be written to.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"--out={path}: expected a name that ends in .safetensors.")
+    if path.is_dir():
+        raise ValueError(f"--out={path}: is a folder, expected a file name.")
+    if path.exists() and source.exists() and path.samefile(source):
+        raise ValueError(f"--out={path}: is the source itself, expected another file.")
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir():
+        raise ValueError(f"--out={path}: {folder} is a file, expected a folder.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"--out={path}: no permission to write into {folder}.")
+
+
+def write_safetensors(
+    path: Path, params: dict[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Writes a safetensors file of float32 arrays.
+
+    The bytes depend on the arguments alone, so the same source gives the same digest.
+    (The library's own writer shuffles the metadata.) The file appears under its name
+    only when it is complete.
+
+    Raises:
+      OSError: the disk is full or the folder cannot be written to.
+    """
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    offset = 0
+    for name, value in params.items():
+        size = value.size * 4
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(value.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the data aligned to 8 bytes
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little"))
+            file.write(text)
+            for value in params.values():
+                file.write(np.ascontiguousarray(value, "<f4").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
