@@ -1,0 +1,182 @@
+"""What each run minimises: (params, teacher, batch, step) -> (loss, metrics).
+
+Losses come as one value per crop; the mean over valid crops is taken here, once.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from exits_jax.models.params import Params, bind
+from exits_jax.ops.losses import box_mask, crf_loss, mil_loss, point_loss
+from exits_jax.ops.mean_field import mean_field
+from exits_jax.ops.resize import resize_bilinear
+
+Batch = dict[str, Array]
+Metrics = dict[str, Float[Array, ""]]
+LossFn = Callable[
+    [Params, Params | None, Batch, Int[Array, ""]], tuple[Float[Array, ""], Metrics]
+]
+TRAINING_SIZES = ("medium", "large")  # the area filter lets no small object through
+
+
+class ImageStats(NamedTuple):
+    """Mean and standard deviation by which pixels in [0, 1] are normalised."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class CrfOptions(NamedTuple):
+    """The CRF of Eq. (9)."""
+
+    num_rounds: int = 100
+    colour_scale: float = 0.1
+    image: str = "student"  # whose view gives the colours: "student" or "clean"
+
+
+class Weights(NamedTuple):
+    """Weights of the losses; a ramp of k steps rises from 0 to 1 over the first k."""
+
+    mil: float
+    point: float
+    crf: float
+    crf_ramp_steps: int
+    mil_ramp_steps: int = 0
+
+
+def normalise(pixels: Array, stats: ImageStats) -> Float[Array, "b h w 3"]:
+    """uint8 pixels as the encoder wants them, float32."""
+    mean, std = (jnp.array(v, jnp.float32)[None, None, None] for v in stats)
+    return (pixels.astype(jnp.float32) / 255 - mean) / std
+
+
+def mil_objective(graph: nnx.GraphDef, *, stats: ImageStats) -> LossFn:
+    """Box tightness alone, Eq. (1): the warm-up of the similarity extractor."""
+
+    def loss_fn(params, teacher_params, batch, step):
+        del teacher_params, step
+        probs = _probabilities(graph, params, batch, batch["student_image"], stats)
+        loss = _mean(mil_loss(probs, _box_mask(batch, probs)), batch)
+        return loss, {"loss/total": loss, "loss/mil": loss}
+
+    return loss_fn
+
+
+def exits_objective(
+    graph: nnx.GraphDef,
+    *,
+    weights: Weights,
+    crf: CrfOptions,
+    stats: ImageStats,
+    pooling: str,
+) -> LossFn:
+    """L_overall of Eq. (10); the batch carries the supervision of `label_step`."""
+
+    def loss_fn(params, teacher_params, batch, step):
+        probs = _probabilities(graph, params, batch, batch["student_image"], stats)
+        box = _box_mask(batch, probs)
+        on_points = point_loss(
+            probs,
+            batch["target"],
+            batch["known"],
+            batch["is_empty"],
+            box,
+            mil_weight=weights.mil,
+            pooling=pooling,
+        )
+        point = _mean(on_points, batch)
+        refined = _refined(graph, teacher_params, batch, probs, box, crf, stats)
+        colour = _mean(crf_loss(probs, refined), batch)
+        ramp = _ramp(step, weights.crf_ramp_steps)
+        loss = weights.point * point + ramp * weights.crf * colour
+        return loss, {
+            "loss/total": loss,
+            "loss/point": point,
+            "loss/crf": colour,
+            "loss/crf_ramp": ramp,
+        }
+
+    return loss_fn
+
+
+def box_objective(
+    graph: nnx.GraphDef, *, weights: Weights, crf: CrfOptions, stats: ImageStats
+) -> LossFn:
+    """MIL and CRF on every crop and no point: the paper's baseline, Table 5 row 1."""
+
+    def loss_fn(params, teacher_params, batch, step):
+        probs = _probabilities(graph, params, batch, batch["student_image"], stats)
+        box = _box_mask(batch, probs)
+        tightness = _mean(mil_loss(probs, box), batch)
+        refined = _refined(graph, teacher_params, batch, probs, box, crf, stats)
+        colour = _mean(crf_loss(probs, refined), batch)
+        ramp = _ramp(step, weights.crf_ramp_steps)
+        rise = _ramp(step, weights.mil_ramp_steps)
+        loss = rise * weights.mil * tightness + ramp * weights.crf * colour
+        return loss, {
+            "loss/total": loss,
+            "loss/mil": tightness,
+            "loss/crf": colour,
+            "loss/crf_ramp": ramp,
+        }
+
+    return loss_fn
+
+
+def autoencoder_objective(graph: nnx.GraphDef, *, stats: ImageStats) -> LossFn:
+    """Reconstruction of hidden patches of the clean view."""
+
+    def loss_fn(params, teacher_params, batch, step):
+        del teacher_params, step
+        keys = jax.vmap(jax.random.key)(batch["seed"])
+        image = normalise(batch["image"], stats)
+        loss = _mean(bind(graph, params)(image, keys), batch)
+        return loss, {"loss/total": loss, "loss/reconstruction": loss}
+
+    return loss_fn
+
+
+def _probabilities(graph, params, batch, pixels, stats) -> Float[Array, "b m m"]:
+    logits = bind(graph, params)(
+        normalise(pixels, stats), batch["box_area"], sizes=TRAINING_SIZES
+    )
+    return jax.nn.sigmoid(logits.astype(jnp.float32))
+
+
+def _box_mask(batch: Batch, probs: Array) -> Float[Array, "b m m"]:
+    return box_mask(
+        batch["box"],
+        crop_size=batch["student_image"].shape[1],
+        mask_size=probs.shape[1],
+    )
+
+
+def _refined(
+    graph, teacher_params, batch, probs, box, crf: CrfOptions, stats
+) -> Float[Array, "b m m"]:
+    """CRF(M^avg): student and teacher averaged and refined, without a gradient."""
+    teacher = _probabilities(graph, teacher_params, batch, batch["image"], stats)
+    view = batch["student_image"] if crf.image == "student" else batch["image"]
+    colours = resize_bilinear(normalise(view, stats), *probs.shape[1:])
+    refined = mean_field(
+        colours,
+        jax.lax.stop_gradient(probs + teacher) / 2,
+        box,
+        num_rounds=crf.num_rounds,
+        colour_scale=crf.colour_scale,
+    )
+    return jax.lax.stop_gradient(refined)
+
+
+def _ramp(step: Int[Array, ""], ramp_steps: int) -> Float[Array, ""]:
+    return jnp.minimum(1.0, step.astype(jnp.float32) / max(ramp_steps, 1))
+
+
+def _mean(per_crop: Float[Array, " b"], batch: Batch) -> Float[Array, ""]:
+    valid = batch["valid"].astype(jnp.float32)
+    return (per_crop * valid).sum() / jnp.maximum(valid.sum(), 1)

@@ -1,0 +1,186 @@
+"""The two compiled halves of a step: make the supervision, then learn from it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from exits_jax.models.params import Params, bind
+from exits_jax.models.similarity import similarity
+from exits_jax.ops.labels import drop_points, supervision
+from exits_jax.ops.points import InitialPoints, initial_points
+from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
+from exits_jax.train.objectives import Batch, ImageStats, LossFn, Metrics, normalise
+from exits_jax.train.state import TrainState
+
+
+class PointOptions(NamedTuple):
+    """How a crop's points are labeled (Sec. 3.2); see `configs/base.py`."""
+
+    layers: tuple[int, ...]
+    num_hops: int | None
+    fg_threshold: float
+    bg_threshold: float
+    num_rounds: int
+    blend: float
+    dropout_rate: float
+    inward_margin_px: float
+    background: str
+    use_padding: bool
+    use_pseudo: bool
+
+
+class Retrieved(NamedTuple):
+    """Everything the point retrieval found out about a batch."""
+
+    initial: InitialPoints
+    pseudo: PseudoPoints  # before dropout
+
+
+def retrieve(
+    graph: nnx.GraphDef,
+    extractor_params: Params,
+    batch: Batch,
+    *,
+    options: PointOptions,
+    stats: ImageStats,
+    patch_size: int,
+) -> Retrieved:
+    """Point retrieval (Sec. 3.2.1, 3.2.2) on the clean view of each crop."""
+    image = normalise(batch["image"], stats)
+    initial = batch_points(batch, options=options, patch_size=patch_size)
+    extractor = bind(graph, extractor_params)
+    pseudo = retrieve_points(
+        similarity(extractor, image, layers=options.layers),
+        initial,
+        num_hops=options.num_hops,
+        fg_threshold=options.fg_threshold,
+        bg_threshold=options.bg_threshold,
+        num_rounds=options.num_rounds,
+        blend=options.blend,
+    )
+    return Retrieved(initial, pseudo)
+
+
+def batch_points(
+    batch: Batch, *, options: PointOptions, patch_size: int
+) -> InitialPoints:
+    """What the annotations of a batch say about its points."""
+    return initial_points(
+        batch["extreme_points"],
+        batch["has_points"],
+        batch["box"],
+        batch["valid_region"],
+        crop_size=batch["image"].shape[1],
+        patch_size=patch_size,
+        inward_margin_px=options.inward_margin_px,
+        background=options.background,
+        use_padding=options.use_padding,
+    )
+
+
+def label_step(
+    graph: nnx.GraphDef,
+    extractor_params: Params,
+    batch: Batch,
+    *,
+    options: PointOptions,
+    stats: ImageStats,
+    patch_size: int,
+) -> tuple[Batch, Metrics]:
+    """The supervision of a batch (target, known, is_empty), and what it is like.
+
+    The frozen parameters are an argument: a compiled function would otherwise carry
+    them as constants.
+    """
+    if options.use_pseudo:
+        initial, pseudo = retrieve(
+            graph,
+            extractor_params,
+            batch,
+            options=options,
+            stats=stats,
+            patch_size=patch_size,
+        )
+    else:  # Table 5, row 2: the annotated points alone
+        initial = batch_points(batch, options=options, patch_size=patch_size)
+        nothing = jnp.zeros_like(initial.fg)
+        zeros = jnp.zeros(nothing.shape, jnp.float32)
+        pseudo = PseudoPoints(nothing, nothing, zeros, zeros[:, 0])
+    is_empty = pseudo.is_empty  # decided before dropout
+    kept = drop_points(pseudo, batch["seed"], dropout_rate=options.dropout_rate)
+    labels = supervision(initial, kept, is_empty=is_empty)
+    return labels._asdict(), point_metrics(Retrieved(initial, pseudo), batch["valid"])
+
+
+def point_metrics(found: Retrieved, valid: Array) -> Metrics:
+    """Shares of the points of the box that were labeled, and of crops without any."""
+    initial, pseudo = found
+    valid = valid.astype(jnp.float32)
+    num_valid = jnp.maximum(valid.sum(), 1)
+    mean = lambda x: (x * valid).sum() / num_valid
+    in_box = jnp.maximum(initial.unlabeled.sum(axis=1), 1)
+    share = lambda points: mean(points.sum(axis=1) / in_box)
+    return {
+        "points/pseudo_fg_fraction": share(pseudo.fg),
+        "points/pseudo_bg_fraction": share(pseudo.bg),
+        "points/mil_fallback_fraction": mean(pseudo.is_empty.astype(jnp.float32)),
+        "points/sinkhorn_residual": (pseudo.residual * valid).max(),
+    }
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    teacher_decay: float,
+) -> tuple[TrainState, Metrics]:
+    """Moves the student along the gradient, then the teacher towards the student.
+
+    Pure: the caller compiles it and donates `state`.
+    """
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(
+        state.params, state.teacher_params, batch, state.step
+    )
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    teacher_params = state.teacher_params
+    if teacher_params is not None:
+        teacher_params = optax.incremental_update(
+            params, teacher_params, step_size=1.0 - teacher_decay
+        )
+    new_state = state.replace(
+        step=state.step + 1,
+        params=params,
+        teacher_params=teacher_params,
+        opt_state=opt_state,
+    )
+    more: dict[str, Float[Array, ""]] = {
+        "optimizer/grad_norm": optax.tree.norm(grads),
+        "optimizer/learning_rate": schedule(state.step),
+    }
+    return new_state, metrics | more
+
+
+def predict_step(
+    graph: nnx.GraphDef,
+    params: Params,
+    batch: Batch,
+    *,
+    stats: ImageStats,
+    flip: bool,
+) -> Float[Array, "b m m"]:
+    """Mask logits of a batch; with `flip`, averaged with those of the mirror image."""
+    image = normalise(batch["image"], stats)
+    model = bind(graph, params)
+    logits = model(image, batch["box_area"]).astype(jnp.float32)
+    if flip:
+        mirrored = model(image[:, :, ::-1], batch["box_area"]).astype(jnp.float32)
+        logits = (logits + mirrored[:, :, ::-1]) / 2
+    return logits
