@@ -143,7 +143,7 @@ def draw_scene(
 def _place_objects(rng: np.random.Generator, size: int) -> list[SceneObject]:
     """One to three objects that keep at least three pixels apart."""
     wanted = int(rng.integers(1, 4))
-    taken = np.zeros((size, size), np.uint8)
+    taken = np.zeros((size, size), bool)
     objects: list[SceneObject] = []
     for _ in range(60):
         if len(objects) == wanted:
@@ -155,7 +155,8 @@ def _place_objects(rng: np.random.Generator, size: int) -> list[SceneObject]:
         cover = _cover([center + radius * contour for contour in contours], size)
         if taken[cover > 0].any():
             continue
-        taken |= cv2.dilate((cover > 0).astype(np.uint8), np.ones((7, 7), np.uint8))
+        apart = cv2.dilate((cover > 0).astype(np.uint8), np.ones((7, 7), np.uint8))
+        taken |= apart.astype(bool)
         hue = (_HUES[category] + rng.uniform(-0.05, 0.05)) % 1.0
         objects.append(SceneObject(category, hue, cover, None))
     return objects

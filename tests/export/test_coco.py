@@ -1,0 +1,198 @@
+import copy
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from exits_jax.export import coco, rle
+
+CROWD_COUNTS = {"size": [20, 30], "counts": [0, 100, 500]}
+
+
+def square(left=5, top=4, side=6):
+    mask = np.zeros((20, 30), bool)
+    mask[top : top + side, left : left + side] = True
+    return mask
+
+
+def row(annotation_id, mask=None, **changes):
+    packed = rle.encode(square() if mask is None else mask)
+    made = coco.PseudoInstance(annotation_id, packed, 0.9, (1, 1, 0, 1), 0.8, 1, ())
+    return made._replace(**changes)
+
+
+def source(**crowd):
+    crowd = {"segmentation": CROWD_COUNTS, **crowd}
+    common = {"image_id": 1, "category_id": 7}
+    return {
+        "info": {"year": 2024},
+        "licenses": [{"id": 4}],
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}],
+        "categories": [{"id": 7, "name": "cat"}],
+        "annotations": [
+            {"id": 12, **common, "bbox": [5, 4, 6, 7.5], "iscrowd": 0, "note": "x"},
+            {"id": 3, **common, "bbox": [0, 0, 9, 9], "iscrowd": 1, **crowd},
+            {"id": 8, **common, "extreme_points": [[1, 2], [3, 4], [5, 6], [7, 8]]},
+            {"id": 5, **common, "bbox": [0, 0, 0, 0]},
+        ],
+    }
+
+
+SKIPPED = [(5, "empty_box", "Annotation 5: its box has no area.")]
+
+
+def write(folder, *, rows=None, skipped=SKIPPED, dataset=None, info=None):
+    rows = [row(8), row(12)] if rows is None else rows
+    dataset = source() if dataset is None else dataset
+    coco.write_coco(folder, dataset, rows, skipped, info or {"version": "1"})
+    return json.loads((folder / "pseudo_masks.json").read_text())
+
+
+def test_keeps_the_order_the_ids_and_the_extra_fields(tmp_path):
+    result = write(tmp_path)
+    assert [record["id"] for record in result["annotations"]] == [12, 3, 8]
+    assert result["annotations"][0]["note"] == "x"
+    assert result["annotations"][2]["extreme_points"][0] == [1, 2]
+    for key in ("images", "categories", "licenses"):
+        assert result[key] == source()[key]
+    assert result["info"] == {"year": 2024, "exits_jax": {"version": "1"}}
+
+
+def test_a_labeled_record_carries_its_mask_and_its_quality(tmp_path):
+    record = write(tmp_path)["annotations"][0]
+    np.testing.assert_array_equal(rle.decode(record["segmentation"]), square())
+    assert (record["area"], record["score"], record["iscrowd"]) == (36, 0.9, 0)
+    assert record["exits"] == {
+        "score": 0.9,
+        "click_hit": [1, 1, 0, 1],
+        "box_iou": 0.8,
+        "num_parts": 1,
+        "flags": [],
+    }
+
+
+def test_the_box_is_kept_and_added_only_when_absent(tmp_path):
+    annotations = write(tmp_path)["annotations"]
+    assert annotations[0]["bbox"] == [5, 4, 6, 7.5]
+    assert annotations[2]["bbox"] == [5, 4, 6, 6]
+
+
+@pytest.mark.parametrize("box", [None, [], [1, 2, float("nan"), 3], [1, 2, 0, 3], "x"])
+def test_a_box_that_is_none_is_replaced_by_that_of_the_mask(tmp_path, box):
+    dataset = source()
+    dataset["annotations"][2]["bbox"] = box
+    record = write(tmp_path, dataset=dataset)["annotations"][2]
+    assert record["bbox"] == [5, 4, 6, 6]
+
+
+def test_the_source_is_left_unchanged(tmp_path):
+    dataset = source()
+    before = copy.deepcopy(dataset)
+    write(tmp_path, dataset=dataset)
+    assert dataset == before
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [CROWD_COUNTS, rle.encode(square()), [[2, 2, 9, 2, 9, 9, 2, 9]]],
+)
+def test_a_crowd_with_a_mask_passes_through(tmp_path, segmentation):
+    dataset = source(segmentation=segmentation)
+    crowd = write(tmp_path, dataset=dataset)["annotations"][1]
+    expected = {**dataset["annotations"][1], "exits": {"flags": ["crowd_kept"]}}
+    assert crowd == json.loads(json.dumps(expected))
+
+
+def test_a_skipped_crowd_is_left_out(tmp_path):
+    result = write(tmp_path, skipped=[*SKIPPED, (3, "bad", "Annotation 3: bad.")])
+    assert [record["id"] for record in result["annotations"]] == [12, 8]
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        None,
+        [],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, float("nan")]],
+        {"size": [20, 30], "counts": [1, 2]},
+        {"size": [20, 30], "counts": [-1, 601]},
+        {"size": [20, 30], "counts": [600]},
+        {"size": [30, 20], "counts": [0, 600]},
+        {"counts": [0, 600]},
+        rle.encode(np.zeros((20, 30), bool)),
+    ],
+)
+def test_a_crowd_without_a_sound_mask_must_be_skipped(tmp_path, segmentation):
+    with pytest.raises(ValueError, match="the first: 3"):
+        write(tmp_path, dataset=source(segmentation=segmentation))
+
+
+def test_loads_in_pycocotools(tmp_path, capsys):
+    write(tmp_path)
+    loaded = COCO(str(tmp_path / "pseudo_masks.json"))
+    assert sorted(loaded.anns) == [3, 8, 12]
+    assert loaded.annToRLE(loaded.anns[12]) == loaded.anns[12]["segmentation"]
+    results = loaded.loadRes(loaded.loadAnns([12, 8]))
+    assert [a["score"] for a in results.anns.values()] == [0.9, 0.9]
+
+
+def test_skipped_and_manifest_account_for_every_annotation(tmp_path):
+    write(tmp_path)
+    skipped = json.loads((tmp_path / "skipped.json").read_text())
+    assert skipped == [dict(zip(("id", "code", "message"), SKIPPED[0]))]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["counts"] == {
+        "images": 1,
+        "annotations": 4,
+        "pseudo_masks": 2,
+        "crowds_kept": 1,
+        "skipped": 1,
+    }
+
+
+def test_manifest_holds_the_digests_of_the_files(tmp_path):
+    write(tmp_path)
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    for name in ("pseudo_masks.json", "skipped.json"):
+        data = (tmp_path / name).read_bytes()
+        assert files[name]["sha256"] == hashlib.sha256(data).hexdigest()
+        assert files[name]["bytes"] == len(data)
+
+
+def test_writes_the_same_bytes_twice_and_leaves_no_temporary_file(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"pseudo_masks.json", "skipped.json", "manifest.json"}
+    for name in names:
+        first = (tmp_path / "a" / name).read_bytes()
+        assert first == (tmp_path / "b" / name).read_bytes()
+
+
+def test_of_two_records_with_one_id_the_first_gets_the_mask(tmp_path):
+    dataset = source()
+    dataset["annotations"].append({**dataset["annotations"][0], "note": "second"})
+    skipped = [*SKIPPED, (12, "duplicate_id", "Annotation 12: its id occurs twice.")]
+    result = write(tmp_path, dataset=dataset, skipped=skipped)
+    assert [record.get("note") for record in result["annotations"]] == ["x", None, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row(12)], "the first: 8"),
+        ([row(8), row(12), row(12)], "Annotation 12 has two pseudo masks"),
+        ([row(8), row(12), row(99)], "Annotation 99 .* not in the source"),
+        ([row(8), row(12), row(5)], "Annotation 5 .* also skipped"),
+        ([row(8), row(12, np.zeros((20, 30), bool))], "Annotation 12: .* is empty"),
+        ([row(8), row(12, score=float("nan"))], "Annotation 12: score is nan"),
+        ([row(8), row(12, box_iou=float("inf"))], "Annotation 12: box_iou is inf"),
+    ],
+)
+def test_refuses_rows_that_do_not_fit_the_source(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path, rows=rows)
+    assert not list(tmp_path.iterdir())

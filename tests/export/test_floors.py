@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from exits_jax.export import floors
+
+
+def disc(height=120, width=160, radius=30):
+    """A red disc on a blue ground: image, true mask and box."""
+    ys, xs = np.mgrid[:height, :width]
+    mask = np.hypot(ys - 60, xs - 80) <= radius
+    image = np.where(mask[..., None], [200, 40, 40], [40, 60, 180])
+    noise = np.random.default_rng(0).normal(0, 8, image.shape)
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    box = (80.0 - radius, 60.0 - radius, 81.0 + radius, 61.0 + radius)
+    return image, mask, box
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_box_mask_fills_the_pixels_that_the_box_touches():
+    mask = floors.box_mask((1.5, 2.0, 3.5, 4.0), (6, 8))
+    expected = np.zeros((6, 8), bool)
+    expected[2:4, 1:4] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("box", [(-5.0, -5.0, 99.0, 99.0), (7.9, 5.9, 8.0, 6.0)])
+def test_box_mask_stays_in_the_image_and_is_never_empty(box):
+    assert floors.box_mask(box, (6, 8)).any()
+
+
+def test_grabcut_finds_a_disc():
+    image, mask, box = disc()
+    assert iou(floors.grabcut_mask(image, box), mask) > 0.95
+
+
+def test_grabcut_finds_a_disc_that_it_has_to_scale_down():
+    image, mask, box = disc()
+    assert iou(floors.grabcut_mask(image, box, max_side=48), mask) > 0.85
+
+
+def test_grabcut_gives_the_same_mask_twice():
+    image, _, box = disc()
+    image = np.random.default_rng(1).integers(0, 256, image.shape, dtype=np.uint8)
+    first = floors.grabcut_mask(image, box)
+    np.testing.assert_array_equal(first, floors.grabcut_mask(image, box))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0.0, 0.0, 160.0, 120.0),  # fills the image
+        (0.0, 0.0, 160.0, 119.0),
+        (50.0, 50.0, 51.0, 51.0),
+        (50.2, 50.2, 50.4, 50.4),
+        (159.0, 119.0, 160.0, 120.0),
+        (10.0, 50.0, 150.0, 51.0),
+    ],
+)
+def test_grabcut_is_never_empty_and_never_outside_the_box(box):
+    image, _, _ = disc()
+    mask = floors.grabcut_mask(image, box)
+    assert mask.shape == (120, 160) and mask.any()
+    assert not (mask & ~floors.box_mask(box, (120, 160))).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (200, 1)])
+def test_grabcut_takes_the_smallest_images(size):
+    image = np.zeros((*size, 3), np.uint8)
+    assert floors.grabcut_mask(image, (0.0, 0.0, 1.0, 1.0)).any()
+
+
+def test_grabcut_on_one_colour_falls_back_to_the_box():
+    image = np.full((60, 60, 3), 128, np.uint8)
+    box = (20.0, 20.0, 40.0, 40.0)
+    assert floors.grabcut_mask(image, box).any()
