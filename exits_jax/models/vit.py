@@ -277,7 +277,8 @@ class PatchEmbedding(nnx.Module):
         rows, columns = height // side, width // side
         cells = image.reshape(batch, rows, side, columns, side, 3)
         cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows, columns, -1)
-        return cells @ kernel.reshape(-1, dim) + self.bias[...].astype(image.dtype)
+        bias = self.bias[...].astype(image.dtype)
+        return cells @ kernel.reshape(-1, dim) + bias[None, None, None]
 
 
 class ConvStem(nnx.Module):

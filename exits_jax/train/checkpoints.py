@@ -12,8 +12,10 @@ from exits_jax.train.state import TrainState
 
 
 class InputPosition(NamedTuple):
-    """Where the input stands. A sample is a function of (seed, epoch, index), so the
-    global number of the next sample says it all, whatever the number of processes.
+    """Where the input stands.
+
+    A sample is a function of (seed, epoch, index), so the global number of the next
+    sample says it all, whatever the number of processes.
     """
 
     next_sample: int

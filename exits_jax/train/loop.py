@@ -116,6 +116,8 @@ class _Window:
 
     def add(self, step: int, metrics: Metrics) -> None:
         self._pending.append((step, metrics))
+        if len(self) > 2:  # a queue of two keeps the device busy and memory bounded
+            jax.block_until_ready(self._pending[-3][1])
 
     def flush(self, run: str) -> dict[str, float]:
         """Means over the window; refuses a loss that is not finite."""

@@ -1,0 +1,151 @@
+"""Every field, with the value shared by the data sets and where it comes from.
+
+"Paper": Lee, Hwang, Kwak, Extreme Point Supervised Instance Segmentation, CVPR 2024.
+"Baseline": Mask Auto-Labeler, which the paper follows where it is silent.
+"Ours": a choice that neither makes; docs/reproduction.md gives the reason.
+"""
+
+import ml_collections as mlc
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> mlc.ConfigDict:
+    config = mlc.ConfigDict()
+    config.workdir = "runs/base"
+    config.seed = 0  # baseline
+    config.batch_size = 32  # over all devices; baseline: 8 GPUs x 4
+
+    config.data = data = mlc.ConfigDict()
+    data.train = ""  # COCO instances JSON: extreme points, or masks to take them from
+    data.images = ""  # folder that its file names are relative to
+    data.val = ""  # likewise, for evaluation; empty: evaluate on `train`
+    data.val_images = ""  # empty: the same folder as `images`
+    data.points = "extremenet"  # Sec. 4.1: ExtremeNet's rule; "clean": on the object
+    data.on_bad = "skip"  # a bad record or image: "skip" (listed) or "error"
+    data.max_skip_fraction = 0.5  # more bad records than this are an error anyway
+    data.verify_images = True  # decode every image once before training starts
+    data.min_area_px = 2048.0  # baseline: box area of the objects trained on
+    data.min_side_px = 2.0  # baseline: box sides of the objects used at all
+    data.cache_mb = 256  # decoded images kept in memory, per process
+    data.num_workers = 0  # processes that make batches; 0: threads of this one
+    data.num_threads = 4
+    data.scenes = mlc.ConfigDict()  # drawn scenes instead of files, for the quickstart
+    data.scenes.num_train = 0
+    data.scenes.num_val = 0
+
+    config.crop = crop = mlc.ConfigDict()
+    crop.size = 512  # Sec. 4.1
+    crop.train_margin = 1.2  # baseline
+    crop.test_margin = 0.6  # baseline: 0.3 on each side
+    crop.flip_rate = 0.5  # baseline
+    crop.photometric = True  # baseline: jitter, grey and blur of the student's view
+
+    config.model = model = mlc.ConfigDict()
+    model.size = "base"  # Sec. 4.1: ViT-Base
+    model.dim = placeholder(int)  # given: overrides the size's
+    model.depth = placeholder(int)
+    model.heads = placeholder(int)
+    model.patch_size = 16  # Sec. 3.2.1 with N = 32
+    model.position_grid = 14  # MAE: table of 224 px images, interpolated
+    model.position_offset = 0.0  # baseline: 0.1
+    model.class_token = True  # baseline: kept in the encoder, not passed on
+    model.stem = "patch"  # generator; "conv": the baseline's stem (93 M, Table a5)
+    model.extractor_stem = "patch"  # similarity extractor (86 M, Table a5)
+    model.query_is_key = False  # ours: W_k starts as W_q, for random weights
+    model.remat = False  # recompute blocks in the backward pass to save memory
+    model.dtype = "bfloat16"  # activations; parameters and losses are float32
+
+    config.decoder = decoder = mlc.ConfigDict()
+    decoder.features = 256  # Supp. A: D/3
+    decoder.size_dependent = True  # baseline
+    decoder.fixed_scale = 1.0  # used without `size_dependent`
+    decoder.upsample_before = 4  # Supp. A, counted from zero as the baseline does
+
+    config.init = init = mlc.ConfigDict()
+    init.encoder = ""  # safetensors by convert_weights; empty: random
+    init.image_mean = (0.485, 0.456, 0.406)  # MAE
+    init.image_std = (0.229, 0.224, 0.225)
+    init.generator_from = "encoder"  # paper: as the extractor started; or "warmup"
+
+    config.similarity = similarity = mlc.ConfigDict()
+    similarity.layers = (10,)  # Sec. 4.1, counted from 1; () takes all (Table a1)
+    similarity.sinkhorn_rounds = 10  # ours; the paper gives no number
+    similarity.select = False  # ours: choose layers and hops by the held-out check
+    similarity.select_hops = (1, 2, 3)  # candidates of that choice
+    similarity.max_empty = 0.07  # crops it may leave without points (Supp. B: 7 %)
+
+    config.points = points = mlc.ConfigDict()
+    points.inward_margin_px = 24.0  # delta, Supp. B
+    points.walk = "hops"  # or "converged", Eq. (a2)
+    points.num_hops = 3  # alpha, Sec. 4.1
+    points.blend = 0.25  # beta, Supp. C
+    points.fg_threshold = 1e-3  # tau_FG, Sec. 4.1, for 1024 points
+    points.bg_threshold = -1e-4  # tau_BG, Sec. 4.1, for 1024 points
+    points.dropout_rate = 0.9  # Sec. 4.1
+    points.background = "outside"  # ours: cells wholly outside; or "centre"
+    points.use_padding = False  # ours: wrapped-around pixels are not background
+    points.use_pseudo = True  # False: Table 5, row 2
+
+    config.loss = loss = mlc.ConfigDict()
+    loss.method = "exits"  # or "mil_crf", the baseline's MIL and CRF losses alone
+    loss.mil = 10.0  # lambda_mil, Supp. B
+    loss.point = 0.5  # lambda_point, Supp. B
+    loss.crf = 0.5  # lambda_crf, Supp. B
+    loss.crf_ramp_steps = 4000  # baseline
+    loss.baseline_mil = 4.0  # baseline: its MIL weight, used by "mil_crf"
+    loss.baseline_mil_ramp_steps = 1000  # baseline
+    loss.pooling = "bilinear"  # M -> M~; or "area"
+    loss.crf_rounds = 100  # baseline
+    loss.crf_colour_scale = 0.1  # baseline: zeta
+    loss.crf_image = "student"  # baseline: the jittered view; or "clean"
+
+    config.optimizer = optimizer = mlc.ConfigDict()
+    optimizer.lr_per_sample = 1.5e-6  # Sec. 4.1, times the batch size (baseline)
+    optimizer.betas = (0.9, 0.9)  # baseline
+    optimizer.weight_decay = 5e-4  # baseline, on every parameter
+    optimizer.floor = 0.2  # baseline: the schedule ends at this share of its peak
+
+    config.pretrain = pretrain = mlc.ConfigDict()  # ours: masked autoencoder
+    pretrain.enabled = False
+    pretrain.epochs = 100.0
+    pretrain.steps = placeholder(int)  # given: overrides the epochs
+    pretrain.lr = 1.5e-3
+    pretrain.ramp_up = 0.1  # share of the steps in which the learning rate rises
+    pretrain.mask_ratio = 0.75
+    pretrain.decoder_dim = 512
+    pretrain.decoder_depth = 1
+    pretrain.decoder_heads = 16
+    pretrain.normalise_targets = False
+
+    config.warmup = warmup = mlc.ConfigDict()  # similarity extractor
+    warmup.enabled = True  # False: Table a3, without warm-up
+    warmup.epochs = 1.0  # Sec. 4.1
+    warmup.steps = placeholder(int)
+    warmup.lr = placeholder(float)  # given: overrides lr_per_sample x batch
+    warmup.ramp_up = 0.1  # ours
+
+    config.train = train = mlc.ConfigDict()  # pseudo label generator
+    train.epochs = 10.0  # baseline
+    train.steps = placeholder(int)
+    train.lr = placeholder(float)
+    train.ramp_up = 0.1  # baseline: one epoch of ten
+    train.teacher_decay = 0.996  # baseline
+    train.start_steps = 0  # ours: steps of MIL alone before, from random weights
+    train.start_lr = placeholder(float)
+    train.checkpoint_every = 500
+    train.log_every = 20
+    train.keep_checkpoints = 2
+
+    config.generate = generate = mlc.ConfigDict()
+    generate.batch_size = 32
+    generate.threshold = 0.1  # baseline
+    generate.weights = "student"  # baseline; or "teacher", "both" (mean of logits)
+    generate.flip = False  # average with the mirror image
+    generate.empty = "skip"  # an empty mask: "skip" it, or fill the "box" at score 0
+
+    config.evaluate = evaluate = mlc.ConfigDict()
+    evaluate.size_by = "box"  # baseline: area of the box; "mask": COCO's convention
+    evaluate.separated_ids = ""  # JSON list of ids; empty: two parts of 5 % or more
+    evaluate.grabcut = True
+    evaluate.num_pictures = 24
+    return config
