@@ -7,6 +7,7 @@ order and extra fields, so that stage 2 (Section 3.3) needs no other source.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ def _check_rows(
     source: dict[str, Any], rows: Sequence[PseudoInstance], skipped_ids: set[Any]
 ) -> dict[Any, PseudoInstance]:
     """Rows by annotation id, once every one of them is known to be sound."""
-    in_source = Counter(record.get("id") for record in source.get("annotations", []))
+    in_source = Counter(map(_identity, source.get("annotations", [])))
     by_id: dict[Any, PseudoInstance] = {}
     for row in rows:
         name = f"Annotation {row.annotation_id}"
@@ -122,17 +123,20 @@ def _annotations(
     }
     waiting, missing, result = dict(by_id), [], []
     for record in source.get("annotations", []):
-        identity = record.get("id")
+        identity = _identity(record)
         if identity in waiting:
             # Of records that share an id, the reader kept the first.
             result.append(_labeled(record, waiting.pop(identity)))
         elif identity in skipped_ids:
             continue
-        elif record.get("iscrowd") and _has_mask(record, sizes):
-            flags = {"flags": ["crowd_kept"]}
-            result.append({**record, "exits": {**record.get("exits", {}), **flags}})
+        elif identity is None or not record.get("iscrowd"):
+            missing.append(identity)
+        elif _has_mask(record, sizes):
+            result.append({**record, "exits": {"flags": ["crowd_kept"]}})
         else:
             missing.append(identity)
+    for record in result:
+        _check_finite(record)
     if missing:
         first = ", ".join(str(identity) for identity in missing[:10])
         raise ValueError(
@@ -140,6 +144,22 @@ def _annotations(
             f"be skipped, the first: {first}. Every annotation must be accounted for."
         )
     return result
+
+
+def _check_finite(record: dict[str, Any]) -> None:
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"Annotation {record['id']}: one of its fields holds NaN or an infinity; "
+            "numbers in JSON must be finite."
+        ) from error
+
+
+def _identity(record: Any) -> int | str | None:
+    """The id of a record; None, as in the list of skipped ones, if it has no usable."""
+    identity = record.get("id") if isinstance(record, dict) else None
+    return identity if type(identity) in (int, str) else None
 
 
 def _labeled(record: dict[str, Any], row: PseudoInstance) -> dict[str, Any]:

@@ -180,6 +180,23 @@ def test_of_two_records_with_one_id_the_first_gets_the_mask(tmp_path):
     assert [record.get("note") for record in result["annotations"]] == ["x", None, None]
 
 
+def test_names_the_record_that_carries_a_number_that_is_not_finite(tmp_path):
+    dataset = source()
+    dataset["annotations"][2]["weight"] = float("inf")
+    with pytest.raises(ValueError, match="Annotation 8: one of its fields"):
+        write(tmp_path, dataset=dataset)
+
+
+def test_records_without_a_usable_id_are_left_out_when_skipped(tmp_path):
+    dataset = source()
+    dataset["annotations"] += [None, {"image_id": 1}, {"id": [1]}]
+    with pytest.raises(ValueError, match="the first: None"):
+        write(tmp_path, dataset=dataset)
+    skipped = [*SKIPPED, (None, "no_id", "Entry 4 of `annotations` has no id.")]
+    result = write(tmp_path, dataset=dataset, skipped=skipped)
+    assert [record["id"] for record in result["annotations"]] == [12, 3, 8]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
