@@ -74,7 +74,7 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _open(file: io.BufferedIOBase, path: str | Path) -> Image.Image:
+def _open(file: io.BytesIO | io.BufferedReader, path: str | Path) -> Image.Image:
     """Reads the header only; pixels are decoded later."""
     try:
         with warnings.catch_warnings():
@@ -91,7 +91,7 @@ def _open(file: io.BufferedIOBase, path: str | Path) -> Image.Image:
         raise _fault(file, path, error) from error
 
 
-def _decode(file: io.BufferedIOBase, path: str | Path) -> np.ndarray:
+def _decode(file: io.BytesIO | io.BufferedReader, path: str | Path) -> np.ndarray:
     with _open(file, path) as image:
         try:
             image.load()
@@ -127,7 +127,9 @@ def _to_rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     return np.array(image)
 
 
-def _fault(file: io.BufferedIOBase, path: str | Path, error: Exception) -> Exception:
+def _fault(
+    file: io.BytesIO | io.BufferedReader, path: str | Path, error: Exception
+) -> Exception:
     """Says what a file without a readable header is instead."""
     if isinstance(error, OSError) and error.errno is not None:
         return error  # the storage failed, not the content
