@@ -59,7 +59,8 @@ def train_margins(rng: np.random.Generator, limit: float) -> Margins:
 
 def test_margins(rate: float) -> Margins:
     """The same margin on all four sides: half of `rate`, in half extents of the box."""
-    return (0.5 * rate,) * 4
+    side = 0.5 * rate
+    return side, side, side, side
 
 
 def crop_window(box: Box, margins: Margins) -> Window:

@@ -1,0 +1,152 @@
+"""One instance to one training sample: read, crop, flip, jitter.
+
+A sample is a dict of arrays; a batch is the same dict with a leading axis.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from exits_jax.data import augment, crops
+from exits_jax.data.annotations import Instance
+from exits_jax.data.images import ImageError, read_image
+
+Sample = dict[str, Any]
+
+
+class CropOptions(NamedTuple):
+    """How an instance becomes a sample (Section 4.1 and the paper's baseline)."""
+
+    crop_size: int = 512  # side of the square crop, px
+    train_margin: float = 1.2  # largest random margin, in half extents of the box
+    test_margin: float = 0.6  # total margin per axis when labels are made
+    flip_rate: float = 0.5  # probability of a left-right flip
+    photometric: augment.Photometric | None = augment.Photometric()  # None: no change
+    cache_mb: int = 0  # decoded images kept per process, MB; 0 keeps none
+
+
+class SampleReader:
+    """Makes samples; holds the instances as columns, which are quick to send on."""
+
+    def __init__(self, instances: Sequence[Instance], options: CropOptions):
+        """Keeps what samples need of the instances; reads no file yet."""
+        paths = {instance.image_path: None for instance in instances}
+        place = {path: i for i, path in enumerate(paths)}
+        self._options = options
+        self._cache = ImageCache(options.cache_mb)
+        self._paths = list(paths)
+        self._path_index = np.array([place[i.image_path] for i in instances], np.int64)
+        self._image_sizes = np.array([i.image_size for i in instances], np.int64)
+        self._boxes = np.array([i.box for i in instances], np.float64)
+        self._has_points = np.array([i.extreme_points is not None for i in instances])
+        self._points = np.zeros((len(instances), 4, 2), np.float32)
+        for row, instance in enumerate(instances):
+            if instance.extreme_points is not None:
+                self._points[row] = instance.extreme_points
+
+    def __len__(self) -> int:
+        """Number of instances."""
+        return len(self._boxes)
+
+    def train_sample(self, seed: int, epoch: int, index: int) -> Sample:
+        """One random crop, clean and jittered."""
+        options = self._options
+        rng = np.random.default_rng([seed, epoch, index])
+        sample_seed = rng.integers(2**32, dtype=np.uint32)
+        margins = crops.train_margins(rng, options.train_margin)
+        flip = rng.random() < options.flip_rate
+        sample = self._crop(index, margins)
+        if flip:
+            sample = augment.flip_sample(sample)
+        student = sample["image"]
+        if options.photometric is not None:
+            student = augment.photometric(student, rng, options.photometric)
+        return {**sample, "student_image": student, "seed": sample_seed}
+
+    def label_sample(self, index: int) -> Sample:
+        """One clean crop with the test margins."""
+        return self._crop(index, crops.test_margins(self._options.test_margin))
+
+    def blank_sample(self, index: int = -1) -> Sample:
+        """A row to leave out; its box is the whole crop, so that nothing divides by 0.
+
+        A box without area would turn losses of the row, and then masked sums, to NaN.
+        """
+        size = self._options.crop_size
+        whole = np.array([0, 0, size, size], np.float32)
+        return {
+            "image": np.zeros((size, size, 3), np.uint8),
+            "extreme_points": np.zeros((4, 2), np.float32),
+            "has_points": np.bool_(False),
+            "box": whole,
+            "valid_region": whole,
+            "box_area": np.float32(size * size),
+            "window": np.array([0, 0, size, size], np.int32),
+            "seed": np.uint32(0),
+            "index": np.int32(index),
+            "valid": np.bool_(False),
+        }
+
+    def _crop(self, index: int, margins: crops.Margins) -> Sample:
+        path = self._paths[self._path_index[index]]
+        image = self._cache.read(path)
+        height, width = self._image_sizes[index].tolist()
+        if image.shape[:2] != (height, width):
+            raise ImageError(
+                f"{path}: the file has {image.shape[1]}x{image.shape[0]} pixels, its "
+                f"annotations say {width}x{height}. Both must be (width x height) of "
+                "the image that was annotated."
+            )
+        size = self._options.crop_size
+        box = self._boxes[index]
+        window = crops.crop_window(box, margins)
+        points = self._points[index]
+        if self._has_points[index]:
+            points = crops.points_to_crop(points, window, size)
+        return {
+            "image": crops.crop_image(image, window, size),
+            "extreme_points": points,
+            "has_points": self._has_points[index],
+            "box": crops.box_to_crop(box, window, size),
+            "valid_region": crops.valid_region((height, width), window, size),
+            "box_area": np.float32((box[2] - box[0]) * (box[3] - box[1])),
+            "window": np.array(window, np.int32),
+            "seed": np.uint32(0),
+            "index": np.int32(index),
+            "valid": np.bool_(True),
+        }
+
+
+class ImageCache:
+    """Decoded images, least recently used first, bounded in bytes; thread-safe."""
+
+    def __init__(self, limit_mb: int):
+        """Starts empty; `limit_mb` in MB of pixels, 0 keeps nothing."""
+        self._limit_mb = limit_mb
+        self._room = limit_mb * 2**20
+        self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self):
+        """A worker process starts with its own empty cache."""
+        return ImageCache, (self._limit_mb,)
+
+    def read(self, path: str) -> np.ndarray:
+        """The pixels of an image file, which the caller must not change."""
+        if not self._limit_mb:
+            return read_image(path)
+        with self._lock:
+            if path in self._images:
+                self._images.move_to_end(path)
+                return self._images[path]
+        image = read_image(path)  # outside the lock: threads decode side by side
+        with self._lock:
+            if path not in self._images:
+                self._images[path] = image
+                self._room -= image.nbytes
+            while self._room < 0:
+                self._room += self._images.popitem(last=False)[1].nbytes
+        return image

@@ -1,0 +1,369 @@
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from exits_jax.data import samples
+from exits_jax.data.annotations import Instance
+from exits_jax.data.batches import (
+    CropOptions,
+    label_batches,
+    train_batches,
+    trainable,
+)
+from exits_jax.data.images import ImageError
+
+OPTIONS = CropOptions(crop_size=16, cache_mb=1)
+
+
+def instance(path, index, box=(4.0, 6.0, 30.0, 28.0), **changes):
+    x0, y0, x1, y1 = box
+    points = [[x0 + 9, y0], [x0, y0 + 5], [x0 + 3, y1 - 1], [x1 - 1, y0 + 7]]
+    made = Instance(
+        annotation_id=100 + index,
+        image_id=index,
+        category_id=1,
+        image_path=str(path),
+        image_size=(36, 44),
+        extreme_points=np.array(points, np.float32),
+        box=box,
+        is_crowd=False,
+        flags=(),
+    )
+    return made._replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def instances(tmp_path_factory):
+    """Seven objects in four images; the last one has no points."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        pixels = rng.integers(0, 256, (36, 44, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    made = [
+        instance(folder / f"{i % 4}.png", i, (4.0 + i, 6.0, 30.0 + i, 28.0))
+        for i in range(7)
+    ]
+    made[-1] = made[-1]._replace(extreme_points=None)
+    return made
+
+
+def train(instances, start_step=0, num_steps=5, options=OPTIONS, **arguments):
+    arguments = {"seed": 3, "global_batch": 4, **arguments}
+    return list(
+        train_batches(
+            instances,
+            options,
+            start_step=start_step,
+            num_steps=num_steps,
+            **arguments,
+        )
+    )
+
+
+def assert_same_batches(actual, expected):
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected):
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            np.testing.assert_array_equal(one[name], value, err_msg=name)
+
+
+def joined(parts):
+    """The batches of several processes, put together row by row."""
+    return [
+        {name: np.concatenate([p[name] for p in step]) for name in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
+
+
+def test_train_batch_has_the_documented_fields(instances):
+    batch = train(instances, num_steps=1)[0]
+    assert {name: (v.dtype.name, v.shape) for name, v in batch.items()} == {
+        "image": ("uint8", (4, 16, 16, 3)),
+        "student_image": ("uint8", (4, 16, 16, 3)),
+        "extreme_points": ("float32", (4, 4, 2)),
+        "has_points": ("bool", (4,)),
+        "box": ("float32", (4, 4)),
+        "valid_region": ("float32", (4, 4)),
+        "box_area": ("float32", (4,)),
+        "window": ("int32", (4, 4)),
+        "seed": ("uint32", (4,)),
+        "index": ("int32", (4,)),
+        "valid": ("bool", (4,)),
+    }
+    assert batch["valid"].all()
+    assert (batch["box_area"] == 26 * 22).all()
+
+
+def test_label_batch_has_the_same_fields_without_the_student_view(instances):
+    label = next(label_batches(instances, OPTIONS, batch=4))
+    full = train(instances, num_steps=1)[0]
+    del full["student_image"]
+    assert {n: (v.dtype, v.shape) for n, v in label.items()} == {
+        n: (v.dtype, v.shape) for n, v in full.items()
+    }
+
+
+def test_a_run_resumed_in_mid_epoch_continues_exactly(instances):
+    assert_same_batches(train(instances, 3, 4), train(instances, 0, 7)[3:])
+
+
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_processes_share_the_rows_of_the_same_global_batches(instances, process_count):
+    parts = [
+        train(instances, process_index=i, process_count=process_count)
+        for i in range(process_count)
+    ]
+    assert parts[0][0]["index"].shape == (4 // process_count,)
+    assert_same_batches(joined(parts), train(instances))
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
+def test_threads_do_not_change_the_batches(instances, num_threads):
+    assert_same_batches(train(instances, num_threads=num_threads), train(instances))
+
+
+def test_workers_do_not_change_the_batches(instances):
+    assert_same_batches(train(instances, 2, 5, num_workers=2), train(instances, 2, 5))
+
+
+def test_cache_does_not_change_the_batches(instances):
+    uncached = train(instances, options=OPTIONS._replace(cache_mb=0))
+    assert_same_batches(uncached, train(instances))
+
+
+def test_every_epoch_visits_each_instance_once_in_its_own_order(instances):
+    batches = train(instances, num_steps=7)  # 28 rows: four epochs of seven
+    epochs = np.concatenate([b["index"] for b in batches]).reshape(4, 7)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(7), (4, 1)))
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1
+
+
+def test_without_shuffle_the_order_is_that_of_the_list(instances):
+    batches = train(instances, shuffle=False)
+    order = np.concatenate([b["index"] for b in batches])
+    np.testing.assert_array_equal(order, np.arange(20) % 7)
+
+
+def test_an_instance_is_drawn_anew_in_each_epoch(instances):
+    batches = train(instances[:1], num_steps=8, global_batch=1)
+    assert len({int(b["seed"][0]) for b in batches}) == 8
+    assert len({b["window"].tobytes() for b in batches}) > 1
+
+
+def test_a_step_larger_than_the_list_spans_epochs(instances):
+    batch = train(instances[:1], num_steps=1)[0]
+    np.testing.assert_array_equal(batch["index"], 0)
+    assert len(set(batch["seed"].tolist())) == 4
+
+
+def test_another_seed_gives_other_samples(instances):
+    first, second = train(instances), train(instances, seed=4)
+    assert (first[0]["seed"] != second[0]["seed"]).all()
+
+
+def test_points_lie_on_the_edges_of_the_box(instances):
+    for batch in train(instances):
+        has = batch["has_points"]
+        x0, y0, x1, y1 = batch["box"][has].T
+        top, left, bottom, right = batch["extreme_points"][has].transpose(1, 0, 2)
+        half = 16 / 22 / 2 + 1e-4  # half an image pixel is at most this in the crop
+        assert np.abs(top[:, 1] - y0).max() < half
+        assert np.abs(left[:, 0] - x0).max() < half
+        assert np.abs(bottom[:, 1] - y1).max() < half
+        assert np.abs(right[:, 0] - x1).max() < half
+
+
+def test_absent_points_are_zeros(instances):
+    batch = train(instances[-1:], num_steps=1)[0]
+    assert not batch["has_points"].any() and not batch["extreme_points"].any()
+
+
+def test_without_photometric_change_the_views_are_equal(instances):
+    for batch in train(instances, options=OPTIONS._replace(photometric=None)):
+        np.testing.assert_array_equal(batch["student_image"], batch["image"])
+
+
+def test_the_clean_view_does_not_depend_on_the_photometric_change(instances):
+    plain = train(instances, options=OPTIONS._replace(photometric=None))
+    for one, other in zip(plain, train(instances)):
+        np.testing.assert_array_equal(one["image"], other["image"])
+    assert any((b["student_image"] != b["image"]).any() for b in train(instances))
+
+
+@pytest.mark.parametrize("rate, mirrored", [(0.0, False), (1.0, True)])
+def test_flip_rate_decides_on_the_mirror_image(instances, rate, mirrored):
+    first = train(instances, num_steps=1, options=OPTIONS._replace(flip_rate=0.0))
+    second = train(instances, num_steps=1, options=OPTIONS._replace(flip_rate=rate))
+    expected = first[0]["image"][:, :, ::-1] if mirrored else first[0]["image"]
+    np.testing.assert_array_equal(second[0]["image"], expected)
+
+
+def test_labels_visit_each_instance_once_in_order_and_pad(instances):
+    batches = list(label_batches(instances, OPTIONS, batch=4))
+    index = np.concatenate([b["index"] for b in batches])
+    valid = np.concatenate([b["valid"] for b in batches])
+    np.testing.assert_array_equal(index, [0, 1, 2, 3, 4, 5, 6, -1])
+    np.testing.assert_array_equal(valid, index >= 0)
+
+
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_all_processes_label_the_same_number_of_batches(instances, process_count):
+    few = instances[:5]
+    parts = [
+        list(
+            label_batches(
+                few, OPTIONS, batch=4, process_index=i, process_count=process_count
+            )
+        )
+        for i in range(process_count)
+    ]
+    expected = list(label_batches(few, OPTIONS, batch=4))
+    assert_same_batches(joined(parts), expected)
+
+
+def test_workers_do_not_change_the_labels(instances):
+    actual = list(label_batches(instances, OPTIONS, batch=2, num_workers=2))
+    assert_same_batches(actual, list(label_batches(instances, OPTIONS, batch=2)))
+
+
+def test_label_crops_have_equal_margins(instances):
+    batch = next(label_batches(instances, OPTIONS, batch=1))
+    # Box (4, 6, 30, 28): half extents 13 and 11, 0.3 of them on each side.
+    np.testing.assert_array_equal(batch["window"], [[0, 2, 35, 33]])
+
+
+def test_padding_rows_have_a_box_with_area(instances):
+    batch = list(label_batches(instances[:1], OPTIONS, batch=2))[0]
+    np.testing.assert_array_equal(batch["box"][1], [0, 0, 16, 16])
+
+
+def test_nothing_to_label_is_no_batch():
+    assert list(label_batches([], OPTIONS, batch=4)) == []
+
+
+def test_nothing_to_train_on_is_an_error():
+    with pytest.raises(ValueError, match="no instance to train on"):
+        train([])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_image_stops_training_with_its_name(instances, tmp_path, num_workers):
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
+    broken = [*instances, instance(tmp_path / "broken.jpg", 9)]
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        train(broken, num_workers=num_workers)
+
+
+def test_an_image_of_another_size_is_an_error(instances):
+    other = [instances[0]._replace(image_size=(50, 60))]
+    with pytest.raises(ImageError, match=r"0\.png.*44x36.*say 60x50"):
+        train(other)
+
+
+def test_unreadable_images_can_be_left_to_the_caller(instances, tmp_path):
+    missing = instance(tmp_path / "missing.png", 9)
+    mixed = [instances[0], missing, instances[1]]
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        list(label_batches(mixed, OPTIONS, batch=2))
+    batches = list(label_batches(mixed, OPTIONS, batch=2, skip_unreadable=True))
+    index = np.concatenate([b["index"] for b in batches])
+    valid = np.concatenate([b["valid"] for b in batches])
+    np.testing.assert_array_equal(index, [0, 1, 2, -1])
+    np.testing.assert_array_equal(valid, [True, False, True, False])
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"global_batch": 3, "process_count": 2}, "positive multiple of the 2"),
+        ({"process_index": 2, "process_count": 2}, "process_index must be in"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"start_step": -1}, "start_step and num_steps"),
+        ({"prefetch": 0}, "prefetch at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_at_once(instances, changes, words):
+    with pytest.raises(ValueError, match=words):
+        train(instances, **changes)
+
+
+def test_an_iterator_can_be_dropped_in_the_middle(instances):
+    before = threading.active_count()
+    batches = train_batches(
+        instances, OPTIONS, seed=0, global_batch=2, start_step=0, num_steps=10**6
+    )
+    next(batches)
+    batches.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("grain-prefetch"):
+            thread.join(timeout=10)
+    assert threading.active_count() <= before
+
+
+def test_workers_start_and_stop_cleanly_in_a_plain_script(instances, tmp_path):
+    script = tmp_path / "run.py"
+    (tmp_path / "instances.pkl").write_bytes(pickle.dumps(instances))
+    script.write_text(
+        "import pickle, pathlib\n"
+        "from exits_jax.data.batches import CropOptions, train_batches\n"
+        "if __name__ == '__main__':\n"
+        "    path = pathlib.Path(__file__).with_name('instances.pkl')\n"
+        "    batches = train_batches(pickle.loads(path.read_bytes()),\n"
+        "        CropOptions(crop_size=16), seed=0, global_batch=2, start_step=0,\n"
+        "        num_steps=10**6, num_workers=1)\n"
+        "    print(next(batches)['image'].shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == "(2, 16, 16, 3)"
+
+
+def test_training_filter_keeps_large_objects_that_are_no_crowd():
+    sizes = {"kept": (64, 33), "area": (64, 32), "thin": (2000, 2), "crowd": (90, 90)}
+    candidates = [
+        instance(name, i, (1.0, 1.0, 1.0 + w, 1.0 + h), is_crowd=name == "crowd")
+        for i, (name, (w, h)) in enumerate(sizes.items())
+    ]
+    assert [kept.image_path for kept in trainable(candidates)] == ["kept"]
+
+
+def test_cache_forgets_the_image_used_longest_ago(monkeypatch):
+    reads = []
+
+    def read(path):
+        reads.append(path)
+        return np.zeros((512, 512, 3), np.uint8)  # 0.75 MB
+
+    monkeypatch.setattr(samples, "read_image", read)
+    cache = samples.ImageCache(2)
+    for path in ["a", "b", "a", "c", "a", "b"]:
+        cache.read(path)
+    assert reads == ["a", "b", "c", "b"]
+
+
+def test_cache_without_room_keeps_nothing(monkeypatch):
+    reads = []
+    image = np.zeros((2, 2, 3), np.uint8)
+    monkeypatch.setattr(samples, "read_image", lambda p: reads.append(p) or image)
+    cache = samples.ImageCache(0)
+    for _ in range(2):
+        cache.read("a")
+    assert reads == ["a", "a"]
+
+
+def test_an_image_larger_than_the_cache_is_still_read(monkeypatch):
+    image = np.zeros((1024, 1024, 3), np.uint8)
+    monkeypatch.setattr(samples, "read_image", lambda path: image)
+    assert samples.ImageCache(1).read("a") is image
