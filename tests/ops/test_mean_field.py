@@ -1,0 +1,140 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from exits_jax.ops.mean_field import mean_field
+from tests import reference
+
+
+def scene(seed=0, size=6):
+    """Two colours with a little noise, a noisy guess, and a box with soft edges."""
+    rng = np.random.default_rng(seed)
+    part = (np.arange(size)[None] + np.arange(size)[:, None]) >= size
+    image = part[..., None] * np.array([1.0, -0.5, 0.25])
+    image = image + rng.normal(scale=0.05, size=image.shape)
+    probs = np.clip(0.2 + 0.6 * part + rng.normal(scale=0.2, size=part.shape), 0, 1)
+    box = np.ones((size, size))
+    box[0], box[1], box[:, 0] = 0, 0.5, 0.25
+    as_batch = lambda x: jnp.asarray(x[None], jnp.float32)
+    return as_batch(image), as_batch(probs), as_batch(box)
+
+
+@pytest.mark.parametrize("num_rounds", [1, 20])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_probabilities_match_the_reference(num_rounds, seed):
+    image, probs, box = scene(seed)
+    actual = mean_field(image, probs, box, num_rounds=num_rounds, hard=False)
+    expected = reference.mean_field(image[0], probs[0], box[0], num_rounds)
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_mask_matches_the_reference(seed):
+    image, probs, box = scene(seed)
+    actual = mean_field(image, probs, box)
+    expected = reference.mean_field(image[0], probs[0], box[0], 100) > 0.5
+    np.testing.assert_array_equal(actual[0], expected)
+    assert 0 < expected.sum() < expected.size
+
+
+def test_another_colour_scale_matches_the_reference():
+    image, probs, box = scene()
+    actual = mean_field(image, probs, box, num_rounds=3, colour_scale=0.5, hard=False)
+    expected = reference.mean_field(image[0], probs[0], box[0], 3, zeta=0.5)
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-4)
+
+
+def test_gradient_of_the_probabilities_matches_finite_differences():
+    # An undecided guess on varied colours: at the clamps the gradient is 0.
+    rng = np.random.default_rng(5)
+    image = jnp.asarray(rng.normal(scale=0.2, size=(1, 6, 6, 3)), jnp.float32)
+    probs = jnp.asarray(rng.uniform(0.45, 0.65, (1, 6, 6)), jnp.float32)
+    box = scene()[2]
+    weights = rng.normal(size=(6, 6))
+    soft = lambda p: mean_field(image, p, box, num_rounds=2, hard=False)
+    gradient = jax.grad(lambda p: (soft(p)[0] * weights).sum())(probs)[0]
+    exact = lambda p: (reference.mean_field(image[0], p, box[0], 2) * weights).sum()
+    step, base = 1e-5, np.asarray(probs[0], np.float64)
+    expected = np.zeros_like(base)
+    for index in np.ndindex(*base.shape):
+        up, down = base.copy(), base.copy()
+        up[index] += step
+        down[index] -= step
+        expected[index] = (exact(up) - exact(down)) / (2 * step)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-2, atol=1e-4)
+    assert np.abs(expected).max() > 0.01
+
+
+def test_nothing_outside_the_box_becomes_foreground():
+    image = jnp.zeros((1, 6, 6, 3))
+    box = jnp.zeros((1, 6, 6)).at[:, 2:4, 2:4].set(1)
+    refined = mean_field(image, jnp.ones((1, 6, 6)), box)
+    assert not (refined.astype(bool) & (box == 0)).any()
+
+
+def test_a_pixel_unlike_its_neighbours_keeps_its_verdict():
+    image = jnp.zeros((1, 5, 5, 3)).at[:, 2, 2].set(5.0)
+    probs = jnp.full((1, 5, 5), 0.2).at[:, 2, 2].set(0.8)
+    refined = mean_field(image, probs, jnp.ones((1, 5, 5)))
+    np.testing.assert_array_equal(refined, jnp.zeros((1, 5, 5)).at[:, 2, 2].set(1))
+
+
+def test_an_outlier_in_a_uniform_region_is_outvoted():
+    probs = jnp.full((1, 5, 5), 0.2).at[:, 2, 2].set(0.9)
+    refined = mean_field(jnp.zeros((1, 5, 5, 3)), probs, jnp.ones((1, 5, 5)))
+    np.testing.assert_array_equal(refined, 0)
+
+
+def test_a_brighter_image_gives_the_same_mask():
+    image, probs, box = scene()
+    np.testing.assert_allclose(
+        mean_field(image + 2, probs, box, num_rounds=5, hard=False),
+        mean_field(image, probs, box, num_rounds=5, hard=False),
+        rtol=1e-3,
+    )
+
+
+def test_crops_do_not_influence_each_other():
+    first, second = scene(0), scene(1)
+    both = mean_field(*(jnp.concatenate(pair) for pair in zip(first, second)))
+    np.testing.assert_array_equal(both[0], mean_field(*first)[0])
+    np.testing.assert_array_equal(both[1], mean_field(*second)[0])
+
+
+def total(image, probs, box):
+    return mean_field(image, probs, box, num_rounds=10, hard=False).sum()
+
+
+gradients_of_total = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("boxed", [0.0, 1.0], ids=["empty box", "full box"])
+def test_is_finite_with_finite_gradients_at_the_edges(value, boxed):
+    image = jnp.zeros((1, 4, 4, 3)).at[:, 0].set(100.0)
+    box, probs = jnp.full((1, 4, 4), boxed), jnp.full((1, 4, 4), value)
+    result, gradients = gradients_of_total(image, probs, box)
+    assert jnp.isfinite(result)
+    assert all(jnp.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_the_mask_passes_no_gradient():
+    image, probs, box = scene()
+    gradient = jax.grad(lambda p: mean_field(image, p, box, num_rounds=2).sum())(probs)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_compiled_equals_eager_and_compiles_once():
+    calls = []
+
+    def traced(*args):
+        calls.append(1)
+        return mean_field(*args, num_rounds=5, hard=False)
+
+    once = jax.jit(traced)
+    actual = once(*scene(0))
+    once(*scene(1))
+    assert len(calls) == 1
+    expected = mean_field(*scene(0), num_rounds=5, hard=False)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)

@@ -1,0 +1,311 @@
+"""The method once more, slowly: float64 NumPy with loops, one crop at a time.
+
+Written from the text of the paper and of its baseline's description. Points are numbers
+row * N + column; sets are Python sets. Nothing here imports the package under test.
+"""
+
+import math
+
+import numpy as np
+
+
+def dice(probs, target):
+    """Dice loss with squares below and 1e-3 added to each of the two sums there."""
+    overlap = size_probs = size_target = 0.0
+    for a, t in zip(np.ravel(probs), np.ravel(target), strict=True):
+        overlap += float(a) * float(t)
+        size_probs += float(a) ** 2
+        size_target += float(t) ** 2
+    return 1 - 2 * overlap / ((size_probs + 0.001) + (size_target + 0.001))
+
+
+def mil(probs, box):
+    """Eq. (1)."""
+    height, width = probs.shape
+    onto_x = lambda m: [max(m[y, x] for y in range(height)) for x in range(width)]
+    onto_y = lambda m: [max(m[y, x] for x in range(width)) for y in range(height)]
+    return dice(onto_x(probs), onto_x(box)) + dice(onto_y(probs), onto_y(box))
+
+
+def sinkhorn(similarity, num_rounds):
+    """Divides columns by their sums, then rows, again and again."""
+    a = np.array(similarity, np.float64)
+    for _ in range(num_rounds):
+        for column in range(a.shape[1]):
+            a[:, column] /= a[:, column].sum()
+        for row in range(a.shape[0]):
+            a[row] /= a[row].sum()
+    return a
+
+
+def transition(similarity, num_rounds):
+    """Eq. (2)."""
+    a = sinkhorn(similarity, num_rounds)
+    return (a + a.T) / 2
+
+
+def power(matrix, exponent):
+    result = np.eye(len(matrix))
+    for _ in range(exponent):
+        result = result @ np.asarray(matrix, np.float64)
+    return result
+
+
+def propagation_scores(matrix, members, num_hops):
+    """Eq. (3) and Eq. (4); `members` lists the points j, with repetitions."""
+    reached = power(matrix, num_hops)
+    scores = np.zeros(len(matrix))
+    for j in members:
+        scores += reached[j] / len(members)
+    return scores
+
+
+def converged(matrix, blend, num_terms=200):
+    """Eq. (a2) as its Neumann series (1 - b) sum_k b^k T^k."""
+    total, term = np.zeros_like(matrix, np.float64), np.eye(len(matrix))
+    for _ in range(num_terms):
+        total += term
+        term = blend * term @ matrix
+    return (1 - blend) * total
+
+
+def seeds(extreme_points, crop_size, patch_size, delta):
+    """The cells of the four points (top, left, bottom, right), moved inward."""
+    (xt, yt), (xl, yl), (xb, yb), (xr, yr) = np.asarray(extreme_points, np.float64)
+    moved = [(xt, yt + delta), (xl + delta, yl), (xb, yb - delta), (xr - delta, yr)]
+    cells = []
+    for x, y in moved:
+        x = min(max(x, 0), crop_size - 1)
+        y = min(max(y, 0), crop_size - 1)
+        row, column = math.floor(y / patch_size), math.floor(x / patch_size)
+        cells.append(row * (crop_size // patch_size) + column)
+    return cells
+
+
+def initial_points(
+    extreme_points,
+    has_points,
+    box,
+    valid_region,
+    *,
+    crop_size,
+    patch_size,
+    delta,
+    background="outside",
+    use_padding=False,
+):
+    """P_FG as a list with repetitions, P_BG and P_Box as sets."""
+    grid = crop_size // patch_size
+    fg = seeds(extreme_points, crop_size, patch_size, delta) if has_points else []
+    outside, without_padding = set(), set()
+    for row in range(grid):
+        for column in range(grid):
+            x0, y0 = column * patch_size, row * patch_size
+            x1, y1 = x0 + patch_size, y0 + patch_size
+            if background == "outside":
+                apart = x1 <= box[0] or x0 >= box[2] or y1 <= box[1] or y0 >= box[3]
+            else:
+                x, y = (x0 + x1) / 2, (y0 + y1) / 2
+                apart = not (box[0] < x < box[2] and box[1] < y < box[3])
+            if apart:
+                outside.add(row * grid + column)
+                in_image = (
+                    x0 >= valid_region[0]
+                    and y0 >= valid_region[1]
+                    and x1 <= valid_region[2]
+                    and y1 <= valid_region[3]
+                )
+                if in_image or use_padding:
+                    without_padding.add(row * grid + column)
+    bg = without_padding or outside
+    unlabeled = set(range(grid * grid)) - outside
+    return fg, bg - set(fg), unlabeled - set(fg)
+
+
+def retrieve(
+    similarity, fg, bg, unlabeled, *, num_hops, fg_threshold, bg_threshold, num_rounds
+):
+    """Sec. 3.2.2 up to Eq. (5); thresholds are those of a grid of 1024 points."""
+    matrix = transition(similarity, num_rounds)
+    scale = 1024 / len(matrix)
+    zero = np.zeros(len(matrix))
+    from_fg = propagation_scores(matrix, fg, num_hops) if fg else zero
+    from_bg = propagation_scores(matrix, sorted(bg), num_hops) if bg else zero
+    margin = from_fg - from_bg
+    if not fg:
+        return set(), set(), margin
+    pseudo_fg = {i for i in unlabeled if margin[i] >= fg_threshold * scale}
+    pseudo_bg = {i for i in unlabeled if margin[i] <= bg_threshold * scale}
+    return pseudo_fg, pseudo_bg, margin
+
+
+def supervision(fg, bg, pseudo_fg, pseudo_bg, grid):
+    """Eq. (6) and Eq. (7)."""
+    target, known = np.zeros((grid, grid)), np.zeros((grid, grid))
+    for i in set(fg) | pseudo_fg:
+        target[i // grid, i % grid] = 1
+    for i in set(fg) | pseudo_fg | bg | pseudo_bg:
+        known[i // grid, i % grid] = 1
+    return target, known
+
+
+def point_loss(probs, target, known, is_empty, box, mil_weight, pooling="bilinear"):
+    """Eq. (8)."""
+    grid = len(target)
+    if pooling == "bilinear":
+        small = bilinear(probs, grid, grid)
+    else:
+        step = len(probs) // grid
+        small = np.zeros((grid, grid))
+        for row in range(grid):
+            for column in range(grid):
+                y, x = row * step, column * step
+                small[row, column] = probs[y : y + step, x : x + step].mean()
+    loss = dice(small * known, target)
+    return loss + mil_weight * mil(probs, box) if is_empty else loss
+
+
+def mean_field(image, probs, box, num_rounds, zeta=0.1):
+    """Probabilities after the last round; the mask is where they exceed 1/2."""
+    image, box = np.asarray(image, np.float64), np.asarray(box, np.float64)
+    height, width = probs.shape
+    x = np.clip(np.asarray(probs, np.float64) * box, 0.1, 0.9)
+    for _ in range(num_rounds):
+        new = np.empty_like(x)
+        for i in range(height):
+            for j in range(width):
+                evidence = [1.0, 1.0]
+                for m in range(max(i - 1, 0), min(i + 2, height)):
+                    for n in range(max(j - 1, 0), min(j + 2, width)):
+                        distance = ((image[i, j] - image[m, n]) ** 2).sum()
+                        kernel = math.exp(-distance / (2 * zeta**2))
+                        evidence[1] *= x[m, n] ** kernel
+                        evidence[0] *= (1 - x[m, n]) ** kernel
+                evidence[1] *= box[i, j]
+                new[i, j] = evidence[1] / (1e-6 + evidence[0] + evidence[1])
+        x = np.clip(new, 0.1, 0.9)
+    return x
+
+
+def box_mask(box, crop_size, mask_size):
+    """The rectangle drawn on the crop by pixel centres, then shrunk bilinearly."""
+    full = np.zeros((crop_size, crop_size))
+    for y in range(crop_size):
+        for x in range(crop_size):
+            inside_x = box[0] <= x + 0.5 < box[2]
+            full[y, x] = inside_x and box[1] <= y + 0.5 < box[3]
+    return bilinear(full, mask_size, mask_size)
+
+
+def bilinear(x, height, width):
+    """Half-pixel centres, edges clamped, no anti-aliasing; [h, w] or [h, w, c]."""
+    hat = lambda t: max(0.0, 1 - abs(t))
+    return _resize(x, height, width, hat, reach=1)
+
+
+def bicubic(x, height, width, *, offset=0.0):
+    """Like `bilinear` with Keys' kernel, a = -0.75."""
+
+    def kernel(t):
+        t, a = abs(t), -0.75
+        if t <= 1:
+            return (a + 2) * t**3 - (a + 3) * t**2 + 1
+        return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+    return _resize(x, height, width, kernel, reach=2, offset=offset)
+
+
+def _resize(x, height, width, kernel, *, reach, offset=0.0):
+    x = np.asarray(x, np.float64)
+    clamp = lambda value, size: min(max(value, 0), size - 1)
+    out = np.zeros((height, width, *x.shape[2:]))
+    for i in range(height):
+        source_y = (i + 0.5) * x.shape[0] / (height + offset) - 0.5
+        for j in range(width):
+            source_x = (j + 0.5) * x.shape[1] / (width + offset) - 0.5
+            for m in range(math.floor(source_y) - reach, math.floor(source_y) + 4):
+                for n in range(math.floor(source_x) - reach, math.floor(source_x) + 4):
+                    weight = kernel(source_y - m) * kernel(source_x - n)
+                    out[i, j] += weight * x[clamp(m, len(x)), clamp(n, x.shape[1])]
+    return out
+
+
+def conv3x3(x, kernel, bias):
+    """Padding 1, stride 1; x [h, w, c], kernel [3, 3, c, d]."""
+    height, width, _ = x.shape
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    out = np.zeros((height, width, kernel.shape[-1])) + bias
+    for i in range(height):
+        for j in range(width):
+            for m in range(3):
+                for n in range(3):
+                    out[i, j] += padded[i + m, j + n] @ kernel[m, n]
+    return out
+
+
+def mask_decoder(patches, convs, hidden, output, *, scale, side, upsample_before=4):
+    """Supp. A and Eq. (a1), before the sigmoid; layers are (kernel, bias) pairs."""
+    patches = np.asarray(patches, np.float64)
+    mean = patches.mean(axis=(0, 1))
+    prototype = np.maximum(mean @ hidden[0] + hidden[1], 0) @ output[0] + output[1]
+    grid = round(len(patches) * scale)
+    x = bilinear(patches, grid, grid)
+    for number, (kernel, bias) in enumerate(convs, start=1):
+        if number == upsample_before:
+            x = bilinear(x, 2 * len(x), 2 * len(x))
+        x = np.maximum(conv3x3(x, kernel, bias), 0)
+    return bilinear(x @ prototype, side, side)
+
+
+def layer_norm(x, scale, bias):
+    mean = x.mean(axis=-1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(axis=-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + 1e-6) * scale + bias
+
+
+def gelu(x):
+    return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+
+
+def vit(image, params, *, patch_size, heads, class_token=True):
+    """Patch tokens after the final norm, and the head-averaged attention per layer.
+
+    `params` is the nested tree of the encoder in float64; the position table must have
+    the grid of the image.
+    """
+    grid = image.shape[0] // patch_size
+    tokens = []
+    for row in range(grid):
+        for column in range(grid):
+            y, x = row * patch_size, column * patch_size
+            cell = image[y : y + patch_size, x : x + patch_size]
+            kernel = params["patch_embedding"]["kernel"]
+            tokens.append(
+                np.einsum("yxc,yxcd->d", cell, kernel)
+                + params["patch_embedding"]["bias"]
+            )
+    tokens = np.array(tokens)
+    if class_token:
+        tokens = np.concatenate([params["class_token"][0], tokens])
+    tokens = tokens + params["position_table"]
+    dense = lambda x, p: x @ p["kernel"] + p["bias"]
+    norm = lambda x, p: layer_norm(x, p["scale"], p["bias"])
+    maps = []
+    for number in sorted(params["blocks"], key=int):
+        block = params["blocks"][number]
+        packed = dense(norm(tokens, block["norm_1"]), block["attention"]["qkv"])
+        query, key, value = np.split(packed, 3, axis=1)
+        size = query.shape[1] // heads
+        mixed, mean = np.zeros_like(query), 0.0
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            scores = query[:, part] @ key[:, part].T / math.sqrt(size)
+            probs = np.exp(scores - scores.max(axis=1, keepdims=True))
+            probs /= probs.sum(axis=1, keepdims=True)
+            mixed[:, part] = probs @ value[:, part]
+            mean = mean + probs / heads
+        maps.append(mean)
+        tokens = tokens + dense(mixed, block["attention"]["projection"])
+        hidden = gelu(dense(norm(tokens, block["norm_2"]), block["mlp"]["hidden"]))
+        tokens = tokens + dense(hidden, block["mlp"]["output"])
+    return norm(tokens, params["norm"])[int(class_token) :], maps
