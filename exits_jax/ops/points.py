@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -50,10 +51,13 @@ def initial_points(
         ValueError: If `background` is not one of the two rules.
     """
     grid = crop_size // patch_size
-    fg_count = _cells_of_points(
-        _move_inward(extreme_points, inward_margin_px), crop_size, patch_size
+    cells = seed_cells(
+        extreme_points,
+        crop_size=crop_size,
+        patch_size=patch_size,
+        inward_margin_px=inward_margin_px,
     )
-    fg_count = fg_count * has_points[:, None]
+    fg_count = cells.sum(axis=1) * has_points[:, None]
     fg = fg_count > 0
 
     inset = {"outside": 0.0, "centre": patch_size / 2}
@@ -79,24 +83,24 @@ def initial_points(
     )
 
 
-def _move_inward(
-    points: Float[Array, "b 4 2"], margin_px: float
-) -> Float[Array, "b 4 2"]:
-    """The paper writes y upwards; in an image, inward from the top is y + delta."""
-    step = jnp.array([[0, 1], [1, 0], [0, -1], [-1, 0]], points.dtype) * margin_px
-    return points + step[None]
+def seed_cells(
+    extreme_points: Float[Array, "b 4 2"],
+    *,
+    crop_size: int,
+    patch_size: int,
+    inward_margin_px: float,
+) -> Float[Array, "b 4 p"]:
+    """The cell of each extreme point after its move towards the centre, one-hot.
 
-
-def _cells_of_points(
-    points: Float[Array, "b 4 2"], crop_size: int, patch_size: int
-) -> Float[Array, "b p"]:
-    """How many of the points fall into each cell."""
+    The paper writes y upwards; in an image, inward from the top is y + delta.
+    """
+    inward = jnp.array([[0, 1], [1, 0], [0, -1], [-1, 0]], extreme_points.dtype)
+    points = extreme_points + inward_margin_px * inward[None]
     grid = crop_size // patch_size
     cell = jnp.floor(jnp.clip(points, 0, crop_size - 1) / patch_size).astype(jnp.int32)
     cell = jnp.minimum(cell, grid - 1)
     flat = cell[..., 1] * grid + cell[..., 0]  # (x, y) -> row * N + column
-    hits = flat[:, :, None] == jnp.arange(grid * grid)[None, None, :]
-    return hits.sum(axis=1).astype(jnp.float32)
+    return jax.nn.one_hot(flat, grid * grid)
 
 
 def _cell_edges(

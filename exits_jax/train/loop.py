@@ -1,5 +1,6 @@
 """The training loop: the only code with a clock."""
 
+import logging
 import math
 import signal
 import time
@@ -8,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh
 
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
@@ -16,6 +16,8 @@ from exits_jax.train.metric_log import MetricLog
 from exits_jax.train.objectives import Batch, Metrics
 from exits_jax.train.sharding import shard_batch
 from exits_jax.train.state import TrainState
+
+_logger = logging.getLogger(__name__)
 
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 OpenInput = Callable[[int], Iterator[dict[str, np.ndarray]]]
@@ -69,7 +71,7 @@ def fit(
     if checkpoints.latest_step is not None:
         state, found = checkpoints.restore(state)
         _check_same_input(found, position, run)
-        logging.info("%s: going on from step %d", run, int(state.step))
+        _logger.info("%s: going on from step %d", run, int(state.step))
     start = int(state.step)
     if start >= cadence.num_steps:
         return state

@@ -1,0 +1,134 @@
+"""Command line of stage 1: from extreme points to instance masks.
+
+python -m exits_jax.main --config=configs/voc.py [--phase=train] [--workdir=runs/voc]
+                         [--config.points.num_hops=4 ...]
+"""
+
+import difflib
+import logging
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.images import ImageError
+from exits_jax.phases import build, evaluate, generate, prepare, pretrain, train, warmup
+from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.train.loop import Preempted
+
+PHASES = {
+    "prepare": prepare.run,
+    "pretrain": pretrain.run,
+    "warmup": warmup.run,
+    "train": train.run,
+    "generate": generate.run,
+    "evaluate": evaluate.run,
+}
+OK, USAGE, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 2, 3, 75, 130
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
+_PHASE = flags.DEFINE_enum(
+    "phase", None, list(PHASES), "The phase to run; without it, all that are not done."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the other processes of a pod or cluster first."
+)
+_logger = logging.getLogger("exits_jax")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one phase or all; returns the exit status."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    if _CONFIG.value is None:
+        raise app.UsageError("--config=configs/....py is required.")
+    if _DISTRIBUTED.value:
+        jax.distributed.initialize()
+    config = _CONFIG.value
+    if _WORKDIR.value:
+        config.workdir = _WORKDIR.value
+    workdir = Workdir(config.workdir)
+    try:
+        build.validate(config)
+        workdir.open(config)
+        _log_to(workdir)
+        for name in [_PHASE.value] if _PHASE.value else PHASES:
+            PHASES[name](config, workdir)
+    except ConfigError as error:
+        return _fail(error, USAGE)
+    except (AnnotationError, ImageError, FileNotFoundError) as error:
+        return _fail(error, BAD_INPUT)
+    except Preempted as error:
+        return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
+    except KeyboardInterrupt:
+        return _fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
+    return OK
+
+
+def _log_to(workdir: Workdir) -> None:
+    """Messages of this package to the terminal and, with times, to `log.txt`."""
+    absl_logging.set_verbosity(absl_logging.WARNING)  # orbax says much
+    _logger.setLevel(logging.INFO)
+    _logger.propagate = False
+    if jax.process_index() != 0:
+        return
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(workdir / "log.txt")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _logger.handlers = [terminal, file]
+
+
+def _fail(reason: object, status: int) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return status
+
+
+def _explain_typo(argv: Sequence[str]) -> None:
+    """Refuses --config.field flags that no field answers to, with the nearest name.
+
+    The flag parser would say the same at the end of a long traceback.
+    """
+    paths = [arg for arg in argv if arg.startswith("--config=")]
+    if len(paths) != 1:
+        return
+    probe = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=probe)
+    try:
+        probe([argv[0], *paths])
+    except (OSError, flags.Error) as error:
+        sys.exit(_fail(error, USAGE))
+    known = list(_names(probe["config"].value))
+    for arg in argv[1:]:
+        if not arg.startswith("--config."):
+            continue
+        name = arg.removeprefix("--config.").partition("=")[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            last = name.rpartition(".")[2]
+            near += [field for field in known if field.rpartition(".")[2] == last]
+            hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+            sys.exit(_fail(f"The configuration has no field {name!r}.{hint}", USAGE))
+
+
+def _names(config, prefix: str = ""):
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from _names(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def console() -> None:
+    """Entry point of `python -m exits_jax.main`."""
+    _explain_typo(sys.argv)
+    app.run(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,165 @@
+"""Which layer and how many hops: a choice made without masks, after the warm-up."""
+
+import logging
+from collections import defaultdict
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections as mlc
+import numpy as np
+
+from exits_jax.data.annotations import Instance
+from exits_jax.data.batches import train_batches
+from exits_jax.export.evaluation import write_json
+from exits_jax.models.params import Params, abstract_graph, bind
+from exits_jax.models.similarity import similarity
+from exits_jax.ops.held_out import held_out_check
+from exits_jax.ops.points import seed_cells
+from exits_jax.ops.retrieval import retrieve_points
+from exits_jax.ops.transition import transition_matrix
+from exits_jax.phases.build import (
+    crop_options,
+    encoder_config,
+    generator_builder,
+    image_stats,
+    point_options,
+)
+from exits_jax.phases.workdir import Workdir
+from exits_jax.train.objectives import Batch, normalise
+from exits_jax.train.sharding import data_mesh, replicate, shard_batch
+from exits_jax.train.step import PointOptions, batch_points
+
+_logger = logging.getLogger(__name__)
+NUM_CROPS = 256
+
+
+def select_similarity(
+    config: mlc.ConfigDict, workdir: Workdir, params: Params, objects: list[Instance]
+) -> dict[str, Any]:
+    """Measures every layer and their mean at every number of hops; takes the best.
+
+    The best has the highest held-out check among those that leave at most
+    `similarity.max_empty` of the crops without points, or else the fewest empty crops.
+    Writes the table and the choice to `similarity.json`.
+    """
+    depth = encoder_config(config, stem=config.model.extractor_stem).depth
+    candidates = [(layer,) for layer in range(1, depth + 1)]
+    candidates.append(tuple(range(1, depth + 1)))
+    hops = tuple(config.similarity.select_hops)
+    build = generator_builder(config, stem=config.model.extractor_stem)
+    measure = jax.jit(
+        partial(
+            _measure,
+            abstract_graph(lambda rngs: build(rngs).encoder),
+            candidates=tuple(candidates),
+            hops=hops,
+            options=point_options(config, {}),
+            stats=image_stats(config),
+            patch_size=config.model.patch_size,
+        )
+    )
+    mesh = data_mesh()
+    placed = replicate(mesh, params)
+    with_points = [item for item in objects if item.extreme_points is not None]
+    sums: dict[tuple, list] = defaultdict(list)
+    for rows in train_batches(
+        with_points,
+        crop_options(config)._replace(photometric=None),
+        seed=config.seed,
+        global_batch=config.batch_size,
+        start_step=0,
+        num_steps=max(1, NUM_CROPS // config.batch_size),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_threads=config.data.num_threads,
+    ):
+        rows.pop("student_image")
+        for key, values in measure(placed, shard_batch(mesh, rows)).items():
+            sums[key].append(np.asarray(values))
+    table = [
+        {
+            "layers": list(layers),
+            "num_hops": num_hops,
+            **dict(
+                zip(("check", "empty", "fg", "bg"), np.mean(values, axis=0).tolist())
+            ),
+        }
+        for (layers, num_hops), values in sums.items()
+    ]
+    choice = _best(table, config.similarity.max_empty)
+    write_json(workdir / "similarity.json", {"choice": choice, "table": table})
+    _report(table, choice, depth)
+    return choice
+
+
+def _measure(
+    graph,
+    params: Params,
+    batch: Batch,
+    *,
+    candidates: tuple[tuple[int, ...], ...],
+    hops: tuple[int, ...],
+    options: PointOptions,
+    stats,
+    patch_size: int,
+) -> dict[tuple, jax.Array]:
+    """Per candidate: held-out check, empty crops, share of labeled FG and BG points."""
+    encoder = bind(graph, params)
+    image = normalise(batch["image"], stats)
+    initial = batch_points(batch, options=options, patch_size=patch_size)
+    cells = seed_cells(
+        batch["extreme_points"],
+        crop_size=batch["image"].shape[1],
+        patch_size=patch_size,
+        inward_margin_px=options.inward_margin_px,
+    )
+    singles = {
+        layers: similarity(encoder, image, layers=layers)
+        for layers in candidates
+        if len(layers) == 1
+    }
+    everything = sum(singles.values()) / len(singles)
+    found = {}
+    in_box = jnp.maximum(initial.unlabeled.sum(axis=1), 1)
+    for layers in candidates:
+        matrix = singles.get(layers, everything)
+        transition = transition_matrix(matrix, num_rounds=options.num_rounds)
+        for num_hops in hops:
+            check = held_out_check(transition, cells, initial.bg, num_hops=num_hops)
+            pseudo = retrieve_points(
+                matrix,
+                initial,
+                num_hops=num_hops,
+                fg_threshold=options.fg_threshold,
+                bg_threshold=options.bg_threshold,
+                num_rounds=options.num_rounds,
+            )
+            shares = (
+                check,
+                pseudo.is_empty,
+                pseudo.fg.sum(axis=1) / in_box,
+                pseudo.bg.sum(axis=1) / in_box,
+            )
+            found[layers, num_hops] = jnp.stack([jnp.mean(x * 1.0) for x in shares])
+    return found
+
+
+def _best(table: list[dict[str, Any]], max_empty: float) -> dict[str, Any]:
+    full_enough = [row for row in table if row["empty"] <= max_empty]
+    if full_enough:
+        return max(full_enough, key=lambda row: row["check"])
+    return min(table, key=lambda row: row["empty"])
+
+
+def _report(table: list[dict[str, Any]], choice: dict[str, Any], depth: int) -> None:
+    name = lambda row: "all" if len(row["layers"]) == depth else str(row["layers"][0])
+    lines = ["layer  hops  held-out check  empty crops  fg points  bg points"]
+    lines += [
+        f"{name(row):>5}  {row['num_hops']:>4}  {row['check']:>14.3f}"
+        f"  {row['empty']:>11.1%}  {row['fg']:>9.1%}  {row['bg']:>9.1%}"
+        + ("  <- chosen" if row is choice else "")
+        for row in table
+    ]
+    _logger.info("similarity by layer and hops, without masks:\n%s", "\n".join(lines))

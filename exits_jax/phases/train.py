@@ -1,0 +1,98 @@
+"""Phase train: the pseudo label generator (Sec. 3.2.2, 3.2.3)."""
+
+import ml_collections as mlc
+
+from exits_jax.models.params import Params, abstract_graph
+from exits_jax.phases.build import (
+    SECTIONS,
+    Run,
+    crf_options,
+    file_encoder,
+    generator_builder,
+    image_stats,
+    labeler,
+    load_params,
+    loss_weights,
+    point_options,
+    random_params,
+    selected,
+    steps_of,
+    train_run,
+    training_instances,
+    uses_extractor,
+    with_encoder,
+)
+from exits_jax.phases.pretrain import pretrained_encoder
+from exits_jax.phases.warmup import extractor
+from exits_jax.phases.workdir import Workdir
+from exits_jax.train.objectives import box_objective, exits_objective, mil_objective
+
+
+def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Trains the generator on points and colours, or on boxes as the baseline does."""
+    if not workdir.start("train", config, SECTIONS["train"]):
+        return
+    objects = training_instances(config, workdir)
+    graph = abstract_graph(generator_builder(config, stem=config.model.stem))
+    stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
+    make_labels = None
+    if config.loss.method == "mil_crf":
+        loss_fn = box_objective(graph, weights=weights, crf=crf, stats=stats)
+    else:
+        loss_fn = exits_objective(
+            graph, weights=weights, crf=crf, stats=stats, pooling=config.loss.pooling
+        )
+        frozen = extractor(config, workdir) if uses_extractor(config) else {}
+        choice = selected(workdir) if config.similarity.select else {}
+        make_labels = labeler(config, frozen, point_options(config, choice))
+    section = config.train
+    default_lr = config.optimizer.lr_per_sample * config.batch_size
+    params = generator_start(config, workdir)
+    if section.start_steps:
+        params = train_run(
+            config,
+            workdir,
+            Run(
+                name="start",
+                num_steps=section.start_steps,
+                lr=default_lr if section.start_lr is None else section.start_lr,
+                ramp_up=section.ramp_up,
+                with_teacher=False,
+            ),
+            params=params,
+            loss_fn=mil_objective(graph, stats=stats),
+            objects=objects,
+        )
+    train_run(
+        config,
+        workdir,
+        Run(
+            name="train",
+            num_steps=steps_of(config, section, len(objects)),
+            lr=default_lr if section.lr is None else section.lr,
+            ramp_up=section.ramp_up,
+            with_teacher=True,
+        ),
+        params=params,
+        loss_fn=loss_fn,
+        objects=objects,
+        make_labels=make_labels,
+    )
+    workdir.finish("train")
+
+
+def generator_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
+    """Parameters of the generator before its first step."""
+    stem = config.model.stem
+    params = random_params(config, generator_builder(config, stem=stem), salt=2)
+    source = config.init.generator_from
+    if source == "warmup":
+        warm = load_params(config, workdir, "warmup", stem=config.model.extractor_stem)
+        return with_encoder(params, warm["encoder"], stem=stem, name="the warm-up")
+    if source == "pretrain":
+        encoder = pretrained_encoder(config, workdir)
+        return with_encoder(params, encoder, stem=stem, name="the pre-trained encoder")
+    if config.init.encoder:
+        encoder, _ = file_encoder(config)
+        return with_encoder(params, encoder, stem=stem, name=config.init.encoder)
+    return params

@@ -1,0 +1,76 @@
+"""Phase warmup: the similarity extractor, box tightness alone (Sec. 3.2.1)."""
+
+import ml_collections as mlc
+
+from exits_jax.models.params import Params, abstract_graph
+from exits_jax.phases.build import (
+    SECTIONS,
+    Run,
+    file_encoder,
+    generator_builder,
+    image_stats,
+    load_params,
+    random_params,
+    steps_of,
+    train_run,
+    training_instances,
+    uses_extractor,
+    with_encoder,
+)
+from exits_jax.phases.pretrain import pretrained_encoder
+from exits_jax.phases.select import select_similarity
+from exits_jax.phases.workdir import Workdir
+from exits_jax.train.objectives import mil_objective
+
+
+def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Trains the extractor with a throw-away decoder, then freezes it for good."""
+    if not uses_extractor(config):
+        return
+    if not workdir.start("warmup", config, SECTIONS["warmup"]):
+        return
+    objects = training_instances(config, workdir)
+    params = extractor_start(config, workdir)
+    section = config.warmup
+    if section.enabled:
+        build = generator_builder(config, stem=config.model.extractor_stem)
+        default_lr = config.optimizer.lr_per_sample * config.batch_size
+        params = train_run(
+            config,
+            workdir,
+            Run(
+                name="warmup",
+                num_steps=steps_of(config, section, len(objects)),
+                lr=default_lr if section.lr is None else section.lr,
+                ramp_up=section.ramp_up,
+                with_teacher=False,
+            ),
+            params=params,
+            loss_fn=mil_objective(abstract_graph(build), stats=image_stats(config)),
+            objects=objects,
+        )
+    if config.similarity.select:
+        select_similarity(config, workdir, params["encoder"], objects)
+    workdir.finish("warmup")
+
+
+def extractor_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
+    """Parameters of the extractor (and its decoder) before the warm-up."""
+    stem = config.model.extractor_stem
+    build = generator_builder(config, stem=stem)
+    params = random_params(config, build, salt=1)
+    if config.pretrain.enabled:
+        encoder = pretrained_encoder(config, workdir)
+        return with_encoder(params, encoder, stem=stem, name="the pre-trained encoder")
+    if config.init.encoder:
+        encoder, _ = file_encoder(config)
+        return with_encoder(params, encoder, stem=stem, name=config.init.encoder)
+    return params
+
+
+def extractor(config: mlc.ConfigDict, workdir: Workdir) -> Params:
+    """The frozen encoder of the finished phase."""
+    if not config.warmup.enabled:
+        return extractor_start(config, workdir)["encoder"]
+    stem = config.model.extractor_stem
+    return load_params(config, workdir, "warmup", stem=stem)["encoder"]

@@ -1,0 +1,162 @@
+"""The work directory: what has been done, with which configuration, and where."""
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections as mlc
+
+from exits_jax.export.evaluation import write_json
+
+_logger = logging.getLogger(__name__)
+
+# Fields that change neither a number nor a file that later phases read.
+RUNTIME = frozenset(
+    {
+        "workdir",
+        "data.num_workers",
+        "data.num_threads",
+        "data.cache_mb",
+        "train.log_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+    }
+)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the field."""
+
+
+class Workdir:
+    """A folder that explains itself and knows which phases are finished."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        """A file or folder inside."""
+        return self.path / name
+
+    def open(self, config: mlc.ConfigDict) -> None:
+        """Creates the folder and records the configuration and the environment.
+
+        Raises:
+            ConfigError: If the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                write_json(
+                    self / "config.json", json.loads(config.to_json_best_effort())
+                )
+                write_json(self / "environment.json", environment())
+        except OSError as error:
+            raise ConfigError(
+                f"The workdir {self.path} cannot be written: {error.strerror}."
+            ) from error
+
+    def is_finished(self, phase: str) -> bool:
+        """Whether the phase has run to its end."""
+        return self._record(phase).get("status") == "finished"
+
+    def facts(self, phase: str) -> dict[str, Any]:
+        """What the phase noted when it finished."""
+        return self._record(phase).get("facts", {})
+
+    def start(
+        self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
+    ) -> bool:
+        """Begins or continues a phase; False if there is nothing left to do.
+
+        Args:
+            phase: Its name.
+            config: The whole configuration.
+            sections: The parts of it that decide what the phase makes.
+
+        Raises:
+            ConfigError: If it was begun with another configuration; says which.
+        """
+        wanted = _fields(config, sections)
+        record = self._record(phase)
+        if record:
+            found = record["config"]
+            changed = [
+                f"{name}: was {found.get(name)!r}, is {wanted.get(name)!r}"
+                for name in sorted(found.keys() | wanted.keys())
+                if found.get(name) != wanted.get(name)
+            ]
+            if changed:
+                lines = "\n  ".join(changed)
+                raise ConfigError(
+                    f"{self.path} holds the phase {phase} of another configuration:\n"
+                    f"  {lines}\nUse another --workdir, or remove "
+                    f"{self._marker(phase)} and what the phase made."
+                )
+            if record["status"] == "finished":
+                return False
+        self._write(phase, {"status": "running", "config": wanted})
+        return True
+
+    def finish(self, phase: str, **facts: Any) -> None:
+        """Notes that the phase has run to its end."""
+        record = self._record(phase)
+        self._write(phase, record | {"status": "finished", "facts": facts})
+
+    def _marker(self, phase: str) -> Path:
+        return self.path / "phases" / f"{phase}.json"
+
+    def _record(self, phase: str) -> dict[str, Any]:
+        marker = self._marker(phase)
+        return json.loads(marker.read_text()) if marker.exists() else {}
+
+    def _write(self, phase: str, record: dict[str, Any]) -> None:
+        if jax.process_index() == 0:
+            self._marker(phase).parent.mkdir(exist_ok=True)
+            write_json(self._marker(phase), record)
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions and devices of this run."""
+    names = ("exits-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
+    return {
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in names},
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+        "command": sys.argv,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the source tree; None if it is not a git checkout."""
+    folder = Path(__file__).parent
+    asked = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or None
+
+
+def _fields(config: mlc.ConfigDict, sections: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration as JSON values by dotted name."""
+
+    def walk(value: Any, name: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            found: dict[str, Any] = {}
+            for key, below in value.items():
+                found |= walk(below, f"{name}.{key}" if name else key)
+            return found
+        return {} if name in RUNTIME else {name: value}
+
+    everything = json.loads(config.to_json_best_effort())
+    return walk({name: everything[name] for name in sections}, "")
