@@ -43,6 +43,7 @@ _logger = logging.getLogger("exits_jax")
 
 def main(argv: Sequence[str]) -> int:
     """Runs one phase or all; returns the exit status."""
+    absl_logging.set_verbosity(absl_logging.WARNING)  # jax and orbax say much
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     if _CONFIG.value is None:
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         build.validate(config)
         workdir.open(config)
-        _log_to(workdir)
+        log_to(workdir)
         for name in [_PHASE.value] if _PHASE.value else PHASES:
             PHASES[name](config, workdir)
     except ConfigError as error:
@@ -70,9 +71,8 @@ def main(argv: Sequence[str]) -> int:
     return OK
 
 
-def _log_to(workdir: Workdir) -> None:
+def log_to(workdir: Workdir) -> None:
     """Messages of this package to the terminal and, with times, to `log.txt`."""
-    absl_logging.set_verbosity(absl_logging.WARNING)  # orbax says much
     _logger.setLevel(logging.INFO)
     _logger.propagate = False
     if jax.process_index() != 0:
