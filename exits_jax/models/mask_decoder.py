@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -17,9 +16,10 @@ from jaxtyping import Array, Float
 from exits_jax.models.vit import torch_uniform, torch_uniform_bias
 from exits_jax.ops.resize import resize_bilinear, resize_map
 
-# Scale of the patch features by box area in px of the original image, half-open.
+# Scale of the patch features by box area, and the smallest area of each size in px of
+# the original image. In the order of the areas.
 SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
-AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
+AREAS = {"small": 0, "medium": 32**2, "large": 96**2}
 
 _kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -67,21 +67,28 @@ class MaskDecoder(nnx.Module):
         Args:
             patches: Encoder features.
             box_area: Width times height of the annotated box, px of the image.
-            sizes: Object sizes that occur in the batch. Static.
+            sizes: Object sizes that occur in the batch. Static. An object of a size
+                that is left out is taken for the next smaller one, or else the
+                smallest in use.
+
+        Raises:
+            ValueError: If a size is unknown or none is given.
         """
         side = patches.shape[1] * self.config.mask_ratio
         prototype = self.prototype_head(patches)
         if not self.config.size_dependent:
             return self._logits(patches, prototype, self.config.fixed_scale, side)
-        logits = jnp.zeros((patches.shape[0], side, side), jnp.float32)
-        for size in sizes:
-            low, high = AREAS[size]
-            # The outermost of the sizes in use also take what lies beyond them.
-            low = 0 if size == sizes[0] else low
-            high = np.inf if size == sizes[-1] else high
-            chosen = (box_area >= low) & (box_area < high)
+        if not sizes or not set(sizes) <= SCALES.keys():
+            raise ValueError(
+                f"Object sizes {sizes} must be one or more of the known: "
+                f"{', '.join(SCALES)}."
+            )
+        smallest, *others = [size for size in SCALES if size in sizes]
+        logits = self._logits(patches, prototype, SCALES[smallest], side)
+        for size in others:
             scaled = self._logits(patches, prototype, SCALES[size], side)
-            logits = jnp.where(chosen[:, None, None], scaled, logits)
+            is_larger = box_area >= AREAS[size]
+            logits = jnp.where(is_larger[:, None, None], scaled, logits)
         return logits
 
     def _logits(
