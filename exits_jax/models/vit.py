@@ -23,7 +23,7 @@ SIZES = {  # width, blocks, heads
     "large": (1024, 24, 16),
     "huge": (1280, 32, 16),
 }
-_linear_init = nnx.initializers.truncated_normal(0.02)
+_linear_init = nnx.initializers.xavier_uniform()  # as MAE starts
 
 
 class VitConfig(NamedTuple):

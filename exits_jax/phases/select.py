@@ -33,6 +33,7 @@ from exits_jax.train.step import PointOptions, batch_points
 
 _logger = logging.getLogger(__name__)
 NUM_CROPS = 256
+TOLERANCE = 0.01  # of the held-out check, about its noise on so many crops
 
 
 def select_similarity(
@@ -40,8 +41,9 @@ def select_similarity(
 ) -> dict[str, Any]:
     """Measures every layer and their mean at every number of hops; takes the best.
 
-    The best has the highest held-out check among those that leave at most
-    `similarity.max_empty` of the crops without points, or else the fewest empty crops.
+    Candidates whose held-out check is within `TOLERANCE` of the highest, among those
+    that leave at most `similarity.max_empty` of the crops without points, tell object
+    from background equally well: the one that labels most points is taken.
     Writes the table and the choice to `similarity.json`.
     """
     depth = encoder_config(config, stem=config.model.extractor_stem).depth
@@ -148,9 +150,11 @@ def _measure(
 
 def _best(table: list[dict[str, Any]], max_empty: float) -> dict[str, Any]:
     full_enough = [row for row in table if row["empty"] <= max_empty]
-    if full_enough:
-        return max(full_enough, key=lambda row: row["check"])
-    return min(table, key=lambda row: row["empty"])
+    if not full_enough:
+        return min(table, key=lambda row: row["empty"])
+    enough = max(row["check"] for row in full_enough) - TOLERANCE
+    as_good = [row for row in full_enough if row["check"] >= enough]
+    return max(as_good, key=lambda row: row["fg"] + row["bg"])
 
 
 def _report(table: list[dict[str, Any]], choice: dict[str, Any], depth: int) -> None:
