@@ -41,7 +41,9 @@ def held_out_check(
     scores = propagation_scores(transition, start, num_hops=num_hops)
     margin = scores[:, :4] - scores[:, 4:]
     of_point = (margin * cells).sum(axis=2, keepdims=True)  # [B, 4, 1]
-    is_below = (margin < of_point) & hidden[:, None]
+    # A tie counts half, so that a walk that knows nothing is at chance.
+    is_below = (margin < of_point) + 0.5 * (margin == of_point)
     count = hidden.sum(axis=1)
-    share = is_below.sum(axis=(1, 2)) / jnp.maximum(4 * count, 1)
+    total = (is_below * hidden[:, None]).sum(axis=(1, 2))
+    share = total / jnp.maximum(4 * count, 1)
     return jnp.where(count > 0, share, 0.5)
