@@ -1,0 +1,48 @@
+# Every target sets up what it needs, in .venv: only Python 3.11+, git and make have to
+# be there. Another interpreter: make quickstart PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_FLAGS ?=
+
+.PHONY: help quickstart test lint hooks clean
+
+help:
+	@echo "make quickstart  the whole of stage 1 on drawn scenes, on a CPU"
+	@echo "make test        all tests; PYTEST_FLAGS='-k launch' picks some"
+	@echo "make lint        style, import contract and types"
+	@echo "make hooks       run the cheap checks before each commit"
+	@echo "make clean       remove .venv and caches; runs/ and weights/ stay"
+
+quickstart: $(VENV)/.base
+	$(BIN)/python -m exits_jax.main --config=configs/quickstart.py
+	@echo "pictures: runs/quickstart/contact_sheet.png  masks: runs/quickstart/pseudo_masks.json"
+	@echo "table: above and in runs/quickstart/log.txt  numbers: runs/quickstart/evaluation.json"
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+hooks: $(VENV)/.dev
+	$(BIN)/pre-commit install
+
+clean:
+	rm -rf $(VENV) *.egg-info build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,convert]'
+	@touch $(VENV)/.base $@
