@@ -25,7 +25,7 @@ class EvaluatedObject(NamedTuple):
     """One object of the evaluated set and how well its mask fits."""
 
     annotation_id: int | str
-    category_id: int
+    category_id: int | str
     iou: float
     size: str  # "small", "medium" or "large"
     is_separated: bool
@@ -130,7 +130,7 @@ def write_json(path: str | Path, obj: Any) -> None:
 def _averages(objects: list[EvaluatedObject]) -> dict[str, float | int | None]:
     if not objects:
         return {"object_miou": None, "class_miou": None, "count": 0}
-    classes: dict[int, list[float]] = {}
+    classes: dict[int | str, list[float]] = {}
     for item in objects:
         classes.setdefault(item.category_id, []).append(item.iou)
     return {

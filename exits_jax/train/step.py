@@ -161,9 +161,9 @@ def train_step(
         teacher_params=teacher_params,
         opt_state=opt_state,
     )
-    more: dict[str, Float[Array, ""]] = {
-        "optimizer/grad_norm": optax.tree.norm(grads),
-        "optimizer/learning_rate": schedule(state.step),
+    more = {
+        "optimizer/grad_norm": jnp.asarray(optax.tree.norm(grads)),
+        "optimizer/learning_rate": jnp.asarray(schedule(state.step)),
     }
     return new_state, metrics | more
 
