@@ -52,7 +52,7 @@ def vit_config(size: str, **options) -> VitConfig:
     if size not in SIZES:
         raise ValueError(f"Unknown ViT size {size!r}; known: {', '.join(SIZES)}.")
     dim, depth, heads = SIZES[size]
-    return VitConfig(**({"dim": dim, "depth": depth, "heads": heads} | options))
+    return VitConfig(**{"dim": dim, "depth": depth, "heads": heads, **options})
 
 
 class VisionTransformer(nnx.Module):
