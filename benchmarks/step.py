@@ -94,7 +94,7 @@ def _since(started: float) -> float:
 def _method(config, workdir: Workdir, name: str):
     """Initial state and step of one method, as phase `train` makes them."""
     mesh = data_mesh()
-    graph = abstract_graph(build.generator_builder(config, stem=config.model.stem))
+    graph = abstract_graph(build.generator_builder(config, role="generator"))
     stats, crf = build.image_stats(config), build.crf_options(config)
     make_labels = None
     with config.unlocked():

@@ -51,7 +51,8 @@ def get_config() -> mlc.ConfigDict:
     model.class_token = True  # baseline: kept in the encoder, not passed on
     model.stem = "patch"  # generator; "conv": the baseline's stem (93 M, Table a5)
     model.extractor_stem = "patch"  # similarity extractor (86 M, Table a5)
-    model.query_is_key = False  # ours: W_k starts as W_q, for random weights
+    model.extractor_init = "normal"  # baseline; "xavier": MAE, for random weights
+    model.extractor_query_is_key = False  # ours: W_k starts as W_q, likewise
     model.remat = False  # recompute blocks in the backward pass to save memory
     model.dtype = "bfloat16"  # activations; parameters and losses are float32
 

@@ -26,7 +26,8 @@ def get_config() -> mlc.ConfigDict:
     config.model.position_grid = 12
     config.model.class_token = False
     config.model.stem = "conv"
-    config.model.query_is_key = True
+    config.model.extractor_init = "xavier"
+    config.model.extractor_query_is_key = True
     config.model.dtype = "float32"
     config.decoder.features = 32
     config.decoder.size_dependent = False

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import jax
+import ml_collections as mlc
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
@@ -17,8 +18,9 @@ from ml_collections import config_flags
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.images import ImageError
 from exits_jax.phases import build, evaluate, generate, prepare, pretrain, train, warmup
+from exits_jax.phases.build import WeightsError
 from exits_jax.phases.workdir import ConfigError, Workdir
-from exits_jax.train.loop import Preempted
+from exits_jax.train.loop import InputChanged, Preempted
 
 PHASES = {
     "prepare": prepare.run,
@@ -28,7 +30,7 @@ PHASES = {
     "generate": generate.run,
     "evaluate": evaluate.run,
 }
-OK, USAGE, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 2, 3, 75, 130
+OK, FAILED, USAGE, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 3, 75, 130
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _PHASE = flags.DEFINE_enum(
@@ -42,32 +44,49 @@ _logger = logging.getLogger("exits_jax")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one phase or all; returns the exit status."""
+    """Does what the flags say; returns the exit status."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # jax and orbax say much
     if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+        return _fail(f"Unexpected arguments: {' '.join(argv[1:])}", USAGE)
     if _CONFIG.value is None:
-        raise app.UsageError("--config=configs/....py is required.")
+        return _fail("--config=configs/....py is required; see --help.", USAGE)
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
     config = _CONFIG.value
     if _WORKDIR.value:
         config.workdir = _WORKDIR.value
+    return run(config, _PHASE.value)
+
+
+def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
+    """Runs one phase, or all that are not done; returns the exit status.
+
+    What is expected to go wrong is said on stderr, without a traceback: a flag or field
+    that makes no sense or a workdir in other use (2), annotations, images or weights
+    that cannot be used (3), a loss that is not finite (1), a stop from outside (75 with
+    the state saved, 130).
+    """
     workdir = Workdir(config.workdir)
+    names = [phase] if phase else list(PHASES)
     try:
         build.validate(config)
-        workdir.open(config)
+        workdir.open(config, {name: build.SECTIONS[name] for name in names})
         log_to(workdir)
-        for name in [_PHASE.value] if _PHASE.value else PHASES:
+        for name in names:
             PHASES[name](config, workdir)
-    except ConfigError as error:
+    except (ConfigError, InputChanged) as error:
         return _fail(error, USAGE)
-    except (AnnotationError, ImageError, FileNotFoundError) as error:
+    except (AnnotationError, ImageError, FileNotFoundError, WeightsError) as error:
         return _fail(error, BAD_INPUT)
+    except FloatingPointError as error:
+        return _fail(error, FAILED)
     except Preempted as error:
         return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
     except KeyboardInterrupt:
         return _fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
+    finally:
+        _stop_logging()
+        workdir.close()
     return OK
 
 
@@ -84,6 +103,12 @@ def log_to(workdir: Workdir) -> None:
     _logger.handlers = [terminal, file]
 
 
+def _stop_logging() -> None:
+    for handler in _logger.handlers:
+        handler.close()
+    _logger.handlers = []
+
+
 def _fail(reason: object, status: int) -> int:
     print(f"error: {reason}", file=sys.stderr)
     return status
@@ -98,12 +123,15 @@ def _explain_typo(argv: Sequence[str]) -> None:
     if len(paths) != 1:
         return
     probe = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "", flag_values=probe)
+    bare = [argv[0], *paths]
+    config_flags.DEFINE_config_file(
+        "config", None, "", flag_values=probe, sys_argv=bare
+    )
     try:
-        probe([argv[0], *paths])
+        probe(bare)
+        known = list(_names(probe["config"].value))
     except (OSError, flags.Error) as error:
         sys.exit(_fail(error, USAGE))
-    known = list(_names(probe["config"].value))
     for arg in argv[1:]:
         if not arg.startswith("--config."):
             continue
@@ -126,8 +154,15 @@ def _names(config, prefix: str = ""):
 
 def console() -> None:
     """Entry point of `python -m exits_jax.main`."""
-    _explain_typo(sys.argv)
-    app.run(main)
+    app.run(main, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    _explain_typo(argv)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_fail(f"{error} See --help.", USAGE))
 
 
 if __name__ == "__main__":

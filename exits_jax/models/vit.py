@@ -23,7 +23,10 @@ SIZES = {  # width, blocks, heads
     "large": (1024, 24, 16),
     "huge": (1280, 32, 16),
 }
-_linear_init = nnx.initializers.xavier_uniform()  # as MAE starts
+INITS = {  # how linear layers start
+    "normal": nnx.initializers.truncated_normal(0.02),  # the paper's baseline
+    "xavier": nnx.initializers.xavier_uniform(),  # MAE: more contrast in attention
+}
 
 
 class VitConfig(NamedTuple):
@@ -38,6 +41,7 @@ class VitConfig(NamedTuple):
     position_offset: float = 0.0  # see `bicubic_matrix`
     stem: str = "patch"  # "patch": one kernel; "conv": the baseline's four convolutions
     class_token: bool = True
+    init: str = "normal"  # of linear layers, see `INITS`
     query_is_key: bool = False  # start with W_k = W_q: attention starts as similarity
     remat: bool = False  # recompute each block in the backward pass
     dtype: DTypeLike = jnp.float32  # of activations; parameters stay in float32
@@ -205,7 +209,7 @@ class Attention(nnx.Module):
         self.heads = config.heads
         dim = config.dim
         linear = partial(
-            nnx.Linear, kernel_init=_linear_init, dtype=config.dtype, rngs=rngs
+            nnx.Linear, kernel_init=INITS[config.init], dtype=config.dtype, rngs=rngs
         )
         self.qkv = linear(dim, 3 * dim)
         self.projection = linear(dim, dim)
@@ -245,7 +249,7 @@ class Mlp(nnx.Module):
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         linear = partial(
-            nnx.Linear, kernel_init=_linear_init, dtype=config.dtype, rngs=rngs
+            nnx.Linear, kernel_init=INITS[config.init], dtype=config.dtype, rngs=rngs
         )
         self.hidden = linear(config.dim, config.mlp_ratio * config.dim)
         self.output = linear(config.mlp_ratio * config.dim, config.dim)

@@ -1,5 +1,6 @@
 """From a configuration to the pieces of the system."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from exits_jax.data.batches import CropOptions, train_batches, trainable
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import DecoderConfig
 from exits_jax.models.params import Params, abstract_graph, init_params
-from exits_jax.models.vit import VitConfig, vit_config
+from exits_jax.models.vit import INITS, VitConfig, vit_config
 from exits_jax.models.weights import check_fits, read_encoder
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
@@ -45,6 +46,13 @@ SECTIONS["warmup"] = (
 SECTIONS["train"] = (*SECTIONS["warmup"], "loss", "train")
 SECTIONS["generate"] = (*SECTIONS["train"], "generate")
 SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
+
+
+class WeightsError(ValueError):
+    """A file of weights that cannot be used; the message names it."""
+
+
+ROLES = ("generator", "extractor")  # the two models of stage 1
 
 
 class Run(NamedTuple):
@@ -77,6 +85,11 @@ def validate(config: mlc.ConfigDict) -> None:
     expect(
         config.batch_size % devices == 0,
         f"batch_size = {config.batch_size} is not a multiple of the {devices} devices.",
+    )
+    expect(
+        config.generate.batch_size % devices == 0,
+        f"generate.batch_size = {config.generate.batch_size} is not a multiple of the "
+        f"{devices} devices.",
     )
     expect(
         size % patch == 0, f"crop.size = {size} is no multiple of {patch} px patches."
@@ -117,6 +130,7 @@ def validate(config: mlc.ConfigDict) -> None:
     choice("points.walk", config.points.walk, ("hops", "converged"))
     choice("points.background", config.points.background, ("outside", "centre"))
     choice("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    choice("model.extractor_init", config.model.extractor_init, tuple(INITS))
     choice("model.stem", config.model.stem, ("patch", "conv"))
     choice("model.extractor_stem", config.model.extractor_stem, ("patch", "conv"))
     choice(
@@ -127,7 +141,7 @@ def validate(config: mlc.ConfigDict) -> None:
     choice("generate.weights", config.generate.weights, ("student", "teacher", "both"))
     choice("generate.empty", config.generate.empty, ("skip", "box"))
     choice("evaluate.size_by", config.evaluate.size_by, ("box", "mask"))
-    depth = encoder_config(config, stem="patch").depth
+    depth = encoder_config(config, role="extractor").depth
     expect(
         all(1 <= layer <= depth for layer in config.similarity.layers),
         f"similarity.layers = {config.similarity.layers}: the encoder has {depth}.",
@@ -136,14 +150,32 @@ def validate(config: mlc.ConfigDict) -> None:
         raise ConfigError("\n".join(faults))
 
 
+def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
+    """Begins or continues a phase; False if it was finished before.
+
+    Raises:
+        ConfigError: If a phase that it builds on is not finished, or if it was begun
+            with another configuration.
+    """
+    runs = {
+        "pretrain": config.pretrain.enabled,
+        "warmup": uses_extractor(config),
+    }
+    phases = list(SECTIONS)
+    before = phases[: phases.index(phase)]
+    workdir.require(*(name for name in before if runs.get(name, True)))
+    return workdir.start(phase, config, SECTIONS[phase])
+
+
 def uses_extractor(config: mlc.ConfigDict) -> bool:
     """Whether the generator's supervision needs a similarity extractor."""
     return config.loss.method == "exits" and config.points.use_pseudo
 
 
-def encoder_config(config: mlc.ConfigDict, *, stem: str) -> VitConfig:
-    """The encoder that a configuration describes."""
+def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
+    """The encoder that a configuration describes, of one of the `ROLES`."""
     model = config.model
+    is_extractor = role == "extractor"
     overrides = {
         name: model[name]
         for name in ("dim", "depth", "heads")
@@ -155,9 +187,10 @@ def encoder_config(config: mlc.ConfigDict, *, stem: str) -> VitConfig:
             patch_size=model.patch_size,
             position_grid=model.position_grid,
             position_offset=model.position_offset,
-            stem=stem,
+            stem=model.extractor_stem if is_extractor else model.stem,
             class_token=model.class_token,
-            query_is_key=model.query_is_key,
+            init=model.extractor_init if is_extractor else "normal",
+            query_is_key=model.extractor_query_is_key and is_extractor,
             remat=model.remat,
             dtype=jnp.dtype(model.dtype),
             **overrides,
@@ -167,10 +200,10 @@ def encoder_config(config: mlc.ConfigDict, *, stem: str) -> VitConfig:
 
 
 def generator_builder(
-    config: mlc.ConfigDict, *, stem: str
+    config: mlc.ConfigDict, *, role: str
 ) -> Callable[[nnx.Rngs], PseudoLabelGenerator]:
     """Makes the generator, or the extractor with its throw-away decoder."""
-    encoder = encoder_config(config, stem=stem)
+    encoder = encoder_config(config, role=role)
     decoder = DecoderConfig(
         features=config.decoder.features,
         size_dependent=config.decoder.size_dependent,
@@ -194,8 +227,11 @@ def random_params(config: mlc.ConfigDict, build, *, salt: int) -> Params:
 
 def file_encoder(config: mlc.ConfigDict) -> tuple[Params, dict[str, str]]:
     """Encoder of `init.encoder` in the shape the configuration asks for."""
-    params, metadata = read_encoder(config.init.encoder)
-    if not config.model.class_token:
+    try:
+        params, metadata = read_encoder(config.init.encoder)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+    if not config.model.class_token and "class_token" in params:
         params = dict(params)
         params.pop("class_token")
         params["position_table"] = params["position_table"][1:]
@@ -209,11 +245,14 @@ def with_encoder(params: Params, encoder: Params, *, stem: str, name: str) -> Pa
     random weights, as it does in the paper's baseline.
 
     Raises:
-        ValueError: With every parameter that does not fit.
+        WeightsError: With every parameter that does not fit.
     """
     if stem == "conv":
         encoder = {**encoder, "patch_embedding": params["encoder"]["patch_embedding"]}
-    check_fits(encoder, params["encoder"], name=name)
+    try:
+        check_fits(encoder, params["encoder"], name=name)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
     return {**params, "encoder": encoder}
 
 
@@ -237,7 +276,7 @@ def crop_options(config: mlc.ConfigDict) -> CropOptions:
 def point_options(config: mlc.ConfigDict, choice: dict[str, Any]) -> PointOptions:
     """How points are labeled; `choice` holds layers and hops if they were selected."""
     points, similarity = config.points, config.similarity
-    depth = encoder_config(config, stem="patch").depth
+    depth = encoder_config(config, role="extractor").depth
     layers = tuple(choice.get("layers", similarity.layers)) or range(1, depth + 1)
     hops = choice.get("num_hops", points.num_hops)
     return PointOptions(
@@ -357,31 +396,31 @@ def train_run(
     checkpoints = Checkpoints(
         workdir / "checkpoints" / run.name, keep=config.train.keep_checkpoints
     )
-    state = fit(
-        state,
-        step_fn=step_fn,
-        open_input=lambda start: train_batches(
-            objects,
-            crop_options(config),
-            seed=config.seed,
-            global_batch=config.batch_size,
-            start_step=start,
-            num_steps=run.num_steps - start,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            num_workers=config.data.num_workers,
-            num_threads=config.data.num_threads,
-        ),
-        position=InputPosition(0, config.batch_size, len(objects), config.seed),
-        cadence=Cadence(
-            run.num_steps, config.train.checkpoint_every, config.train.log_every
-        ),
-        checkpoints=checkpoints,
-        mesh=mesh,
-        workdir=str(workdir.path),
-        run=run.name,
-    )
-    checkpoints.close()
+    with contextlib.closing(checkpoints):
+        state = fit(
+            state,
+            step_fn=step_fn,
+            open_input=lambda start: train_batches(
+                objects,
+                crop_options(config),
+                seed=config.seed,
+                global_batch=config.batch_size,
+                start_step=start,
+                num_steps=run.num_steps - start,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+                num_workers=config.data.num_workers,
+                num_threads=config.data.num_threads,
+            ),
+            position=InputPosition(0, config.batch_size, len(objects), config.seed),
+            cadence=Cadence(
+                run.num_steps, config.train.checkpoint_every, config.train.log_every
+            ),
+            checkpoints=checkpoints,
+            mesh=mesh,
+            workdir=str(workdir.path),
+            run=run.name,
+        )
     return state.params
 
 
@@ -422,7 +461,7 @@ def labeler(
 ) -> Callable:
     """Compiled `label_step` with the frozen extractor bound to it."""
     mesh = data_mesh()
-    build = generator_builder(config, stem=config.model.extractor_stem)
+    build = generator_builder(config, role="extractor")
     graph = abstract_graph(lambda rngs: build(rngs).encoder)
     compiled = jax.jit(
         partial(
@@ -438,10 +477,10 @@ def labeler(
 
 
 def load_params(
-    config: mlc.ConfigDict, workdir: Workdir, run: str, *, stem: str, which="params"
+    config: mlc.ConfigDict, workdir: Workdir, run: str, *, role: str, which="params"
 ) -> Params:
     """Parameters of a finished run, on every device."""
-    build = generator_builder(config, stem=stem)
+    build = generator_builder(config, role=role)
     abstract = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
     sharding = replicated(data_mesh())
     like = jax.tree.map(

@@ -11,12 +11,17 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import AnnotationError, Instance, read_source
+from exits_jax.data.annotations import (
+    AnnotationError,
+    Instance,
+    is_id,
+    read_source,
+)
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.data.images import read_image
 from exits_jax.export import evaluation, rle
 from exits_jax.export.floors import box_mask, grabcut_mask
-from exits_jax.phases.build import SECTIONS, instances
+from exits_jax.phases.build import begin, instances
 from exits_jax.phases.pictures import draw_pictures
 from exits_jax.phases.workdir import ConfigError, Workdir
 
@@ -40,7 +45,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """
     if jax.process_index() != 0:
         return
-    workdir.start("evaluate", config, SECTIONS["evaluate"])
+    if not begin(config, workdir, "evaluate"):
+        return
     sources = workdir.facts("prepare")["sources"]
     split = "val" if "val" in sources else "train"
     source = read_source(sources[split])
@@ -189,12 +195,15 @@ def _mask_of(record: dict | None, item: Instance) -> np.ndarray:
 
 
 def _true_segmentations(source: dict[str, Any]) -> dict[Any, Any]:
-    """Segmentations by annotation id, of the records that have one."""
-    return {
-        record["id"]: record["segmentation"]
-        for record in source["annotations"]
-        if record.get("segmentation")
-    }
+    """Segmentations by annotation id, of the records that have one.
+
+    Of records that share an id the first counts, as for the reader.
+    """
+    found: dict[Any, Any] = {}
+    for record in source["annotations"]:
+        if isinstance(record, dict) and is_id(record.get("id")):
+            found.setdefault(record["id"], record.get("segmentation"))
+    return {identity: mask for identity, mask in found.items() if mask}
 
 
 def _separated_ids(config: mlc.ConfigDict) -> set | None:

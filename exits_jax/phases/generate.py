@@ -29,7 +29,7 @@ from exits_jax.export.quality import (
 from exits_jax.export.rle import encode
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.build import (
-    SECTIONS,
+    begin,
     crop_options,
     file_encoder,
     generator_builder,
@@ -53,10 +53,10 @@ Labeled = PseudoInstance | Problem
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `pseudo_masks.json` for the training split, `val/...` for the other."""
-    if not workdir.start("generate", config, SECTIONS["generate"]):
+    if not begin(config, workdir, "generate"):
         return
     models = [
-        load_params(config, workdir, "train", stem=config.model.stem, which=which)
+        load_params(config, workdir, "train", role="generator", which=which)
         for which in _trees(config.generate.weights)
     ]
     sources = workdir.facts("prepare")["sources"]
@@ -106,7 +106,7 @@ def label_objects(
 def logits_of(config: mlc.ConfigDict, models: list[Params]):
     """A compiled function from a sharded batch to its mask logits."""
     mesh = data_mesh()
-    graph = abstract_graph(generator_builder(config, stem=config.model.stem))
+    graph = abstract_graph(generator_builder(config, role="generator"))
     compiled = jax.jit(
         partial(
             predict_step, graph, stats=image_stats(config), flip=config.generate.flip

@@ -7,7 +7,7 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import Instance
+from exits_jax.data.annotations import AnnotationError, Instance
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.extreme_points import decode_mask
@@ -48,13 +48,11 @@ def draw_pictures(
     panels = []
     for item, seen in zip(chosen, found, strict=True):
         window = Window(*(int(edge) for edge in seen["window"]))
-        record, true = pseudo.get(item.annotation_id), truth.get(item.annotation_id)
+        record = pseudo.get(item.annotation_id)
         mask = np.zeros(item.image_size, bool)
         if record is not None:
             mask = rle.decode(record["segmentation"])
-        true_mask = None
-        if true is not None:
-            true_mask = _crop_mask(decode_mask(true, *item.image_size), window, size)
+        true_mask = _true_mask(truth, item)
         iou = ious.get(item.annotation_id)
         panels.append(
             Panel(
@@ -64,7 +62,9 @@ def draw_pictures(
                 pseudo_fg=seen.get("fg"),
                 pseudo_bg=seen.get("bg"),
                 mask=_crop_mask(mask, window, size),
-                true_mask=true_mask,
+                true_mask=None
+                if true_mask is None
+                else _crop_mask(true_mask, window, size),
                 title=f"id {item.annotation_id}"
                 + ("" if iou is None else f"  IoU {iou:.2f}"),
             )
@@ -95,7 +95,7 @@ def _retrieved(
     label = None
     if uses_extractor(config):
         choice = selected(workdir) if config.similarity.select else {}
-        build = generator_builder(config, stem=config.model.extractor_stem)
+        build = generator_builder(config, role="extractor")
         graph = abstract_graph(lambda rngs: build(rngs).encoder)
         params = jax.device_get(extractor(config, workdir))
         options, stats = point_options(config, choice), image_stats(config)
@@ -125,6 +125,13 @@ def _retrieved(
             if rows["index"][row] >= 0:
                 found.append({name: value[row] for name, value in rows.items()})
     return found
+
+
+def _true_mask(truth: dict[Any, Any], item: Instance) -> np.ndarray | None:
+    try:
+        return decode_mask(truth[item.annotation_id], *item.image_size)
+    except (KeyError, AnnotationError):  # there is none, or none that can be read
+        return None
 
 
 def _crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:

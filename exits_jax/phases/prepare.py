@@ -2,9 +2,10 @@
 
 import json
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections as mlc
 
@@ -12,37 +13,53 @@ from exits_jax.data.annotations import (
     AnnotationError,
     Instance,
     Problem,
+    is_id,
     read_instances,
     read_source,
 )
-from exits_jax.data.extreme_points import prepare_annotations
+from exits_jax.data.extreme_points import decode_mask, prepare_annotations
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.scenes import draw_scenes
 from exits_jax.export.evaluation import write_json
-from exits_jax.phases.build import SECTIONS
+from exits_jax.phases.build import begin
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
+
+
+class _Prepared(NamedTuple):
+    """A checked split, not yet written."""
+
+    annotations: dict[str, Any]
+    skipped: list[Problem]
+    counts: dict[str, int]
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `annotations/{train,val}.json`: extreme points and boxes, never a mask.
 
     What is left out stands in `annotations/{train,val}_skipped.json` with its reason.
+    Nothing is written before every split has been checked.
     """
-    if not workdir.start("prepare", config, SECTIONS["prepare"]):
+    if not begin(config, workdir, "prepare"):
         return
     sources = _sources(config, workdir)
     images = {split: str(folder) for split, (_, folder) in sources.items()}
-    counts = {
+    splits = {
         split: _prepare_split(config, workdir, split, annotations, folder)
         for split, (annotations, folder) in sources.items()
     }
+    for split, made in splits.items():
+        write_json(workdir / "annotations" / f"{split}.json", made.annotations)
+        write_json(
+            workdir / "annotations" / f"{split}_skipped.json",
+            [problem._asdict() for problem in made.skipped],
+        )
     workdir.finish(
         "prepare",
         images=images,
         sources={split: str(path) for split, (path, _) in sources.items()},
-        counts=counts,
+        counts={split: made.counts for split, made in splits.items()},
     )
 
 
@@ -75,48 +92,83 @@ def _sources(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, tuple[Path, 
 
 def _prepare_split(
     config: mlc.ConfigDict, workdir: Workdir, split: str, path: Path, folder: Path
-) -> dict[str, int]:
+) -> _Prepared:
     source = read_source(path)
     if not source["annotations"]:
         raise AnnotationError(f"{path} holds no annotation, so there is nothing to do.")
     prepared, problems = prepare_annotations(
         source, mode=config.data.points, name=str(path)
     )
-    draft = workdir / "annotations" / f"{split}.json"
-    draft.parent.mkdir(exist_ok=True)
-    write_json(draft, prepared)
-    found = read_instances(draft, folder, on_bad="skip", max_skip_fraction=1.0)
-    problems += found.skipped
+    draft = workdir / f".{split}.draft.json"
+    try:
+        write_json(draft, prepared)
+        found = read_instances(draft, folder, on_bad="skip", max_skip_fraction=1.0)
+    finally:
+        draft.unlink(missing_ok=True)
     kept, bad_images = _check_images(found.instances, full=config.data.verify_images)
-    problems += bad_images
+    problems += found.skipped + bad_images
     _enforce(problems, len(source["annotations"]), config, path)
+    kept, bare_crowds = _check_crowds(kept, source)
 
     kept_ids = {item.annotation_id for item in kept}
+    counts = Counter(_identity(record) for record in source["annotations"])
+    # Such a record lost its mask, not its box: it is used, so it is not skipped.
+    is_remark = lambda p: p.annotation_id in kept_ids and counts[p.annotation_id] == 1
+    remarks = [problem for problem in problems if is_remark(problem)]
+    skipped = [problem for problem in problems if not is_remark(problem)] + bare_crowds
     seen: set[Any] = set()
     records = []
     for record in prepared["annotations"]:
-        if record.get("id") in kept_ids - seen:
+        if _identity(record) in kept_ids - seen:
             seen.add(record["id"])
             records.append(record)
-    write_json(draft, {**prepared, "annotations": records})
-    write_json(
-        workdir / "annotations" / f"{split}_skipped.json",
-        [problem._asdict() for problem in problems],
-    )
-    counts = {
+    sums = {
         "objects": sum(not item.is_crowd for item in kept),
         "with_points": sum(item.extreme_points is not None for item in kept),
         "crowds": sum(item.is_crowd for item in kept),
-        "skipped": len(problems),
+        "skipped": len(skipped),
     }
     _logger.info(
         "%s: %d objects (%d with extreme points), %d crowd regions, %d skipped",
         split,
-        *counts.values(),
+        *sums.values(),
     )
-    for problem in problems[:5]:
+    for problem in remarks[:5]:
+        _logger.warning("  remark: %s", problem.message)
+    for problem in skipped[:5]:
         _logger.warning("  skipped: %s", problem.message)
-    return counts
+    return _Prepared({**prepared, "annotations": records}, skipped, sums)
+
+
+def _check_crowds(
+    items: list[Instance], source: dict[str, Any]
+) -> tuple[list[Instance], list[Problem]]:
+    """Leaves out crowd regions without a usable mask: they have nothing to pass on."""
+    crowds = {item.annotation_id for item in items if item.is_crowd}
+    masks: dict[Any, Any] = {}
+    for record in source["annotations"]:
+        if (identity := _identity(record)) in crowds:
+            masks.setdefault(identity, record.get("segmentation"))
+    kept, problems = [], []
+    for item in items:
+        if item.is_crowd:
+            try:
+                decode_mask(masks[item.annotation_id], *item.image_size)
+            except AnnotationError as error:
+                message = (
+                    f"Annotation {item.annotation_id}: this crowd region has no usable "
+                    f"mask to pass on. {error}"
+                )
+                problems.append(Problem(item.annotation_id, "E207", message))
+                continue
+        kept.append(item)
+    return kept, problems
+
+
+def _identity(record: Any) -> int | str | None:
+    """The id of a record as it comes; None if it has no usable one."""
+    identity = record.get("id") if isinstance(record, dict) else None
+    return identity if is_id(identity) else None
 
 
 def _check_images(

@@ -10,8 +10,8 @@ from exits_jax.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from exits_jax.models.params import Params, abstract_graph, init_params
 from exits_jax.models.vit import VitConfig
 from exits_jax.phases.build import (
-    SECTIONS,
     Run,
+    begin,
     encoder_config,
     image_stats,
     random_params,
@@ -29,7 +29,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the encoder to paint hidden patches; the extractor starts from it."""
     if not config.pretrain.enabled:
         return
-    if not workdir.start("pretrain", config, SECTIONS["pretrain"]):
+    if not begin(config, workdir, "pretrain"):
         return
     build = _builder(config)
     objects = training_instances(config, workdir)
@@ -74,7 +74,7 @@ def _builder(config: mlc.ConfigDict):
         heads=section.decoder_heads,
         normalise_targets=section.normalise_targets,
     )
-    encoder = encoder_config(config, stem="patch")
+    encoder = encoder_config(config, role="extractor")
     grid = config.crop.size // config.model.patch_size
     return partial(_autoencoder, encoder, autoencoder, grid)
 

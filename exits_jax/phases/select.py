@@ -44,13 +44,17 @@ def select_similarity(
     Candidates whose held-out check is within `TOLERANCE` of the highest, among those
     that leave at most `similarity.max_empty` of the crops without points, tell object
     from background equally well: the one that labels most points is taken.
-    Writes the table and the choice to `similarity.json`.
+    Writes the table and the choice to `similarity.json`. Boxes alone leave no choice.
     """
-    depth = encoder_config(config, stem=config.model.extractor_stem).depth
-    candidates = [(layer,) for layer in range(1, depth + 1)]
+    with_points = [item for item in objects if item.extreme_points is not None]
+    if not with_points:
+        _logger.info("no extreme points to choose layers by: similarity.layers stays")
+        return {}
+    depth = encoder_config(config, role="extractor").depth
+    candidates: list[tuple[int, ...]] = [(layer,) for layer in range(1, depth + 1)]
     candidates.append(tuple(range(1, depth + 1)))
     hops = tuple(config.similarity.select_hops)
-    build = generator_builder(config, stem=config.model.extractor_stem)
+    build = generator_builder(config, role="extractor")
     measure = jax.jit(
         partial(
             _measure,
@@ -64,7 +68,6 @@ def select_similarity(
     )
     mesh = data_mesh()
     placed = replicate(mesh, params)
-    with_points = [item for item in objects if item.extreme_points is not None]
     sums: dict[tuple, list] = defaultdict(list)
     for rows in train_batches(
         with_points,
@@ -117,7 +120,7 @@ def _measure(
         patch_size=patch_size,
         inward_margin_px=options.inward_margin_px,
     )
-    singles = {
+    singles: dict[tuple[int, ...], jax.Array] = {
         layers: similarity(encoder, image, layers=layers)
         for layers in candidates
         if len(layers) == 1

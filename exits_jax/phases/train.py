@@ -4,8 +4,8 @@ import ml_collections as mlc
 
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.build import (
-    SECTIONS,
     Run,
+    begin,
     crf_options,
     file_encoder,
     generator_builder,
@@ -30,10 +30,10 @@ from exits_jax.train.objectives import box_objective, exits_objective, mil_objec
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the generator on points and colours, or on boxes as the baseline does."""
-    if not workdir.start("train", config, SECTIONS["train"]):
+    if not begin(config, workdir, "train"):
         return
     objects = training_instances(config, workdir)
-    graph = abstract_graph(generator_builder(config, stem=config.model.stem))
+    graph = abstract_graph(generator_builder(config, role="generator"))
     stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
     make_labels = None
     if config.loss.method == "mil_crf":
@@ -84,10 +84,10 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 def generator_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     """Parameters of the generator before its first step."""
     stem = config.model.stem
-    params = random_params(config, generator_builder(config, stem=stem), salt=2)
+    params = random_params(config, generator_builder(config, role="generator"), salt=2)
     source = config.init.generator_from
     if source == "warmup":
-        warm = load_params(config, workdir, "warmup", stem=config.model.extractor_stem)
+        warm = load_params(config, workdir, "warmup", role="extractor")
         return with_encoder(params, warm["encoder"], stem=stem, name="the warm-up")
     if source == "pretrain":
         encoder = pretrained_encoder(config, workdir)

@@ -4,8 +4,8 @@ import ml_collections as mlc
 
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.build import (
-    SECTIONS,
     Run,
+    begin,
     file_encoder,
     generator_builder,
     image_stats,
@@ -27,13 +27,13 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the extractor with a throw-away decoder, then freezes it for good."""
     if not uses_extractor(config):
         return
-    if not workdir.start("warmup", config, SECTIONS["warmup"]):
+    if not begin(config, workdir, "warmup"):
         return
     objects = training_instances(config, workdir)
     params = extractor_start(config, workdir)
     section = config.warmup
     if section.enabled:
-        build = generator_builder(config, stem=config.model.extractor_stem)
+        build = generator_builder(config, role="extractor")
         default_lr = config.optimizer.lr_per_sample * config.batch_size
         params = train_run(
             config,
@@ -57,7 +57,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 def extractor_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     """Parameters of the extractor (and its decoder) before the warm-up."""
     stem = config.model.extractor_stem
-    build = generator_builder(config, stem=stem)
+    build = generator_builder(config, role="extractor")
     params = random_params(config, build, salt=1)
     if config.pretrain.enabled:
         encoder = pretrained_encoder(config, workdir)
@@ -72,5 +72,4 @@ def extractor(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     """The frozen encoder of the finished phase."""
     if not config.warmup.enabled:
         return extractor_start(config, workdir)["encoder"]
-    stem = config.model.extractor_stem
-    return load_params(config, workdir, "warmup", stem=stem)["encoder"]
+    return load_params(config, workdir, "warmup", role="extractor")["encoder"]

@@ -1,13 +1,17 @@
 """The work directory: what has been done, with which configuration, and where."""
 
+import fcntl
 import json
 import logging
+import os
 import platform
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import ml_collections as mlc
@@ -39,19 +43,33 @@ class Workdir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._lock: IO[str] | None = None
 
     def __truediv__(self, name: str) -> Path:
         """A file or folder inside."""
         return self.path / name
 
-    def open(self, config: mlc.ConfigDict) -> None:
+    def open(
+        self,
+        config: mlc.ConfigDict,
+        phases: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         """Creates the folder and records the configuration and the environment.
 
+        Args:
+            config: The whole configuration.
+            phases: What is about to run, with the sections that decide what it makes.
+
         Raises:
-            ConfigError: If the folder cannot be written.
+            ConfigError: If the folder cannot be written, is in use by another process
+                or holds one of the phases with another configuration.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                self._take_lock()
+            for phase, sections in (phases or {}).items():
+                self._refuse_change(phase, config, sections)
             if jax.process_index() == 0:
                 write_json(
                     self / "config.json", json.loads(config.to_json_best_effort())
@@ -61,6 +79,12 @@ class Workdir:
             raise ConfigError(
                 f"The workdir {self.path} cannot be written: {error.strerror}."
             ) from error
+
+    def close(self) -> None:
+        """Lets other processes use the folder; the end of the process does the same."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def is_finished(self, phase: str) -> bool:
         """Whether the phase has run to its end."""
@@ -73,7 +97,7 @@ class Workdir:
     def start(
         self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
     ) -> bool:
-        """Begins or continues a phase; False if there is nothing left to do.
+        """Begins or continues a phase; False, and a word, if nothing is left to do.
 
         Args:
             phase: Its name.
@@ -83,31 +107,65 @@ class Workdir:
         Raises:
             ConfigError: If it was begun with another configuration; says which.
         """
-        wanted = _fields(config, sections)
-        record = self._record(phase)
-        if record:
-            found = record["config"]
-            changed = [
-                f"{name}: was {found.get(name)!r}, is {wanted.get(name)!r}"
-                for name in sorted(found.keys() | wanted.keys())
-                if found.get(name) != wanted.get(name)
-            ]
-            if changed:
-                lines = "\n  ".join(changed)
-                raise ConfigError(
-                    f"{self.path} holds the phase {phase} of another configuration:\n"
-                    f"  {lines}\nUse another --workdir, or remove "
-                    f"{self._marker(phase)} and what the phase made."
-                )
-            if record["status"] == "finished":
-                return False
-        self._write(phase, {"status": "running", "config": wanted})
+        self._refuse_change(phase, config, sections)
+        if self.is_finished(phase):
+            _logger.info("%s: done before", phase)
+            return False
+        self._write(phase, {"status": "running", "config": _fields(config, sections)})
         return True
+
+    def require(self, *phases: str) -> None:
+        """Raises ConfigError, naming the phase, if one of them is not finished."""
+        for phase in phases:
+            if not self.is_finished(phase):
+                raise ConfigError(
+                    f"{self.path} does not hold the finished phase {phase} that this "
+                    f"phase builds on. Run --phase={phase} first, or leave out --phase "
+                    "to run all of them in turn."
+                )
 
     def finish(self, phase: str, **facts: Any) -> None:
         """Notes that the phase has run to its end."""
         record = self._record(phase)
         self._write(phase, record | {"status": "finished", "facts": facts})
+
+    def _refuse_change(
+        self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
+    ) -> None:
+        record = self._record(phase)
+        if not record:
+            return
+        found, wanted = record["config"], _fields(config, sections)
+        changed = [
+            f"{name}: was {found.get(name)!r}, is {wanted.get(name)!r}"
+            for name in sorted(found.keys() | wanted.keys())
+            if found.get(name) != wanted.get(name)
+        ]
+        if changed:
+            lines = "\n  ".join(changed)
+            raise ConfigError(
+                f"{self.path} holds the phase {phase} of another configuration:\n"
+                f"  {lines}\nUse another --workdir, or remove "
+                f"{self._marker(phase)} and what the phase made."
+            )
+
+    def _take_lock(self) -> None:
+        """One process at a time: two would write into each other's checkpoints."""
+        lock = (self / ".lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "another process"
+            lock.close()
+            raise ConfigError(
+                f"The workdir {self.path} is in use by {owner}. Wait for its end, or "
+                "use another --workdir."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
 
     def _marker(self, phase: str) -> Path:
         return self.path / "phases" / f"{phase}.json"

@@ -1,5 +1,6 @@
 """The training loop: the only code with a clock."""
 
+import contextlib
 import logging
 import math
 import signal
@@ -21,6 +22,10 @@ _logger = logging.getLogger(__name__)
 
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 OpenInput = Callable[[int], Iterator[dict[str, np.ndarray]]]
+
+
+class InputChanged(ValueError):
+    """A checkpoint that was made with another input than the run's."""
 
 
 class Preempted(Exception):
@@ -64,8 +69,9 @@ def fit(
         run: Name of the run in the metrics.
 
     Raises:
-        FloatingPointError: If a loss is not finite; the message names the step.
-        ValueError: If a checkpoint was made with another input.
+        FloatingPointError: If a loss is not finite; the message names the step. What
+            follows from it is never saved.
+        InputChanged: If a checkpoint was made with another input.
         Preempted: After SIGTERM; the state has been saved.
     """
     if checkpoints.latest_step is not None:
@@ -76,11 +82,14 @@ def fit(
     if start >= cadence.num_steps:
         return state
     at = lambda step: position._replace(next_sample=step * position.global_batch)
-    log = MetricLog(workdir, run, first_step=start, total=cadence.num_steps)
     window = _Window(position.global_batch)
-    batches = open_input(start)
     saved = start
-    with _StopOnTerm() as term:
+    with contextlib.ExitStack() as stack:
+        log = MetricLog(workdir, run, first_step=start, total=cadence.num_steps)
+        stack.callback(log.close)
+        batches = open_input(start)
+        stack.callback(getattr(batches, "close", lambda: None))
+        term = stack.enter_context(_StopOnTerm())
         for step in range(start, cadence.num_steps):
             batch = shard_batch(mesh, next(batches))
             state, metrics = step_fn(state, batch)
@@ -90,6 +99,7 @@ def fit(
             window.add(step, metrics)
             done = step + 1
             if done % cadence.checkpoint_every == 0 or term.requested:
+                window.check(run)
                 checkpoints.save(state, at(done))
                 saved = done
             if term.requested:
@@ -98,9 +108,7 @@ def fit(
         log.write(done, window.flush(run))
         if saved != done:
             checkpoints.save(state, at(done))
-    log.close()
-    if term.requested and done < cadence.num_steps:
-        checkpoints.close()
+    if term.requested:
         raise Preempted(f"{run} was asked to stop and is saved at step {done}.")
     return state
 
@@ -121,15 +129,21 @@ class _Window:
         if len(self) > 2:  # a queue of two keeps the device busy and memory bounded
             jax.block_until_ready(self._pending[-3][1])
 
+    def check(self, run: str) -> None:
+        """Refuses a loss or a gradient that is not finite."""
+        self._pending = [(step, jax.device_get(row)) for step, row in self._pending]
+        for step, row in self._pending:
+            for what in ("loss/total", "optimizer/grad_norm"):
+                if not math.isfinite(row.get(what, 0.0)):
+                    raise FloatingPointError(
+                        f"{run}: {what} is {row[what]} at step {step}. The checkpoints "
+                        "before it are intact; try a lower learning rate."
+                    )
+
     def flush(self, run: str) -> dict[str, float]:
-        """Means over the window; refuses a loss that is not finite."""
-        rows = [(step, jax.device_get(metrics)) for step, metrics in self._pending]
-        for step, row in rows:
-            if not math.isfinite(row["loss/total"]):
-                raise FloatingPointError(
-                    f"{run}: the loss is {row['loss/total']} at step {step}. "
-                    "The checkpoints before it are intact; try a lower learning rate."
-                )
+        """Means over the window, once it is checked."""
+        self.check(run)
+        rows = self._pending
         now = time.perf_counter()
         rate = len(rows) * self._images_per_step / max(now - self._started, 1e-9)
         means = {
@@ -161,7 +175,7 @@ class _StopOnTerm:
 
 def _check_same_input(found: InputPosition, wanted: InputPosition, run: str) -> None:
     if found._replace(next_sample=0) != wanted._replace(next_sample=0):
-        raise ValueError(
+        raise InputChanged(
             f"The checkpoint of {run} was made with another input ({found}); this "
             f"run has {wanted}. Use another --workdir, or restore batch size, seed and "
             "annotations."
