@@ -64,7 +64,7 @@ def test_bicubic_at_the_own_size_is_the_identity():
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize(("source", "target"), [*SIZES, (14, 32), (32, 14)])
+@pytest.mark.parametrize(("source", "target"), [(14, 32), (32, 14), (5, 7)])
 def test_resizes_as_pytorch_does(source, target):
     torch = pytest.importorskip("torch")
     x = random(1, source, source, 2)
