@@ -18,7 +18,7 @@ help:
 quickstart: $(VENV)/.base
 	$(BIN)/python -m exits_jax.main --config=configs/quickstart.py
 	@echo "pictures: runs/quickstart/contact_sheet.png  masks: runs/quickstart/pseudo_masks.json"
-	@echo "table: above and in runs/quickstart/log.txt  numbers: runs/quickstart/evaluation.json"
+	@echo "table: runs/quickstart/log.txt  numbers: runs/quickstart/evaluation.json"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
