@@ -149,4 +149,5 @@ def get_config() -> mlc.ConfigDict:
     evaluate.separated_ids = ""  # JSON list of ids; empty: two parts of 5 % or more
     evaluate.grabcut = True
     evaluate.num_pictures = 24
+    evaluate.num_points = 256  # crops on which the pseudo points are checked
     return config

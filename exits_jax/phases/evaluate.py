@@ -22,7 +22,8 @@ from exits_jax.data.images import read_image
 from exits_jax.export import evaluation, rle
 from exits_jax.export.floors import box_mask, grabcut_mask
 from exits_jax.phases.build import begin, instances
-from exits_jax.phases.pictures import draw_pictures
+from exits_jax.phases.pictures import draw_pictures, spread
+from exits_jax.phases.seen import POINT_SHARES, point_quality
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     judged = [item for item in objects if item.annotation_id in truth]
     measured = _measure(config, judged, truth, pseudo, _separated_ids(config))
     if measured:
-        _write_summary(config, workdir, split, measured)
+        some = spread([found.item for found in measured], config.evaluate.num_points)
+        points = point_quality(config, workdir, some, truth)
+        _write_summary(config, workdir, split, measured, points)
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
         evaluation.write_json(
@@ -74,7 +77,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
 
 def _write_summary(
-    config: mlc.ConfigDict, workdir: Workdir, split: str, measured: list[Measured]
+    config: mlc.ConfigDict,
+    workdir: Workdir,
+    split: str,
+    measured: list[Measured],
+    points: dict[str, float],
 ) -> None:
     summaries = {
         method: evaluation.summarize(
@@ -103,6 +110,7 @@ def _write_summary(
         {
             **ours,
             "floors": floors,
+            "points": points,
             "split": split,
             "method": config.loss.method,
             "mask_threshold": threshold,
@@ -123,6 +131,14 @@ def _write_summary(
         config.evaluate.size_by,
         table,
     )
+    if points:
+        _logger.info(
+            "points on %d crops: seeds on the object %.1f %%, precision of foreground "
+            "%.1f %% and background %.1f %%, which cover %.1f %% and %.1f %% of the box; "
+            "%.1f %% of the crops without any",
+            points["crops"],
+            *(100 * points[name] for name in POINT_SHARES),
+        )
 
 
 def _measure(

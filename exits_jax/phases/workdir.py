@@ -33,6 +33,9 @@ RUNTIME = frozenset(
     }
 )
 
+# Phases that train nothing: with other values of their own they are done again.
+REPEATABLE = ("generate", "evaluate")
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the field."""
@@ -107,8 +110,8 @@ class Workdir:
         Raises:
             ConfigError: If it was begun with another configuration; says which.
         """
-        self._refuse_change(phase, config, sections)
-        if self.is_finished(phase):
+        is_changed = self._refuse_change(phase, config, sections)
+        if self.is_finished(phase) and not is_changed:
             _logger.info("%s: done before", phase)
             return False
         self._write(phase, {"status": "running", "config": _fields(config, sections)})
@@ -131,23 +134,33 @@ class Workdir:
 
     def _refuse_change(
         self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
-    ) -> None:
+    ) -> bool:
+        """Whether a phase that can be done again was done with other values.
+
+        Raises ConfigError, naming the fields, if any other phase was.
+        """
         record = self._record(phase)
         if not record:
-            return
+            return False
         found, wanted = record["config"], _fields(config, sections)
         changed = [
-            f"{name}: was {found.get(name)!r}, is {wanted.get(name)!r}"
+            name
             for name in sorted(found.keys() | wanted.keys())
             if found.get(name) != wanted.get(name)
         ]
+        if phase in REPEATABLE and all(name.startswith(REPEATABLE) for name in changed):
+            return bool(changed)
         if changed:
-            lines = "\n  ".join(changed)
+            lines = "\n  ".join(
+                f"{name}: was {found.get(name)!r}, is {wanted.get(name)!r}"
+                for name in changed
+            )
             raise ConfigError(
                 f"{self.path} holds the phase {phase} of another configuration:\n"
                 f"  {lines}\nUse another --workdir, or remove "
                 f"{self._marker(phase)} and what the phase made."
             )
+        return False
 
     def _take_lock(self) -> None:
         """One process at a time: two would write into each other's checkpoints."""

@@ -1,0 +1,142 @@
+"""What the similarity extractor finds in objects, and their true masks beside it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import ml_collections as mlc
+import numpy as np
+
+from exits_jax.data.annotations import AnnotationError, Instance
+from exits_jax.data.batches import label_batches
+from exits_jax.data.crops import Window, crop_image
+from exits_jax.data.extreme_points import decode_mask
+from exits_jax.models.params import abstract_graph
+from exits_jax.phases.build import (
+    crop_options,
+    generator_builder,
+    image_stats,
+    point_options,
+    selected,
+    uses_extractor,
+)
+from exits_jax.phases.warmup import extractor
+from exits_jax.phases.workdir import Workdir
+from exits_jax.train.step import retrieve
+
+POINT_SHARES = (
+    "seeds_on_object",
+    "fg_precision",
+    "bg_precision",
+    "fg_coverage",
+    "bg_coverage",
+    "empty_crops",
+)
+
+
+def look_at(
+    config: mlc.ConfigDict, workdir: Workdir, chosen: list[Instance]
+) -> list[dict[str, np.ndarray]]:
+    """Crop of each object and, for EXITS, what the point retrieval found in it."""
+    batch = min(16, len(chosen))
+    find = _finder(config, workdir) if uses_extractor(config) else None
+    side = config.crop.size // config.model.patch_size
+    found: list[dict[str, np.ndarray]] = []
+    for rows in label_batches(chosen, crop_options(config), batch=batch):
+        if find is not None:
+            for name, points in find(rows).items():
+                rows[name] = np.asarray(points).reshape(-1, side, side)
+        for row in np.flatnonzero(rows["index"] >= 0):
+            found.append({name: value[row] for name, value in rows.items()})
+    return found
+
+
+def _finder(config: mlc.ConfigDict, workdir: Workdir):
+    """A compiled function from a batch of crops to its point sets and their scores."""
+    choice = selected(workdir) if config.similarity.select else {}
+    build = generator_builder(config, role="extractor")
+    look = partial(
+        retrieve,
+        abstract_graph(lambda rngs: build(rngs).encoder),
+        options=point_options(config, choice),
+        stats=image_stats(config),
+        patch_size=config.model.patch_size,
+    )
+
+    @jax.jit
+    def find(params, batch):
+        initial, pseudo = look(params, batch)
+        return {
+            "seeds": initial.fg,
+            "unlabeled": initial.unlabeled,
+            "margin": pseudo.margin,
+            "fg": pseudo.fg,
+            "bg": pseudo.bg,
+        }
+
+    return partial(find, jax.device_get(extractor(config, workdir)))
+
+
+def true_mask_of(truth: dict[Any, Any], item: Instance) -> np.ndarray | None:
+    """The object's true mask, bool [h, w]; None if there is none that can be read."""
+    try:
+        return decode_mask(truth[item.annotation_id], *item.image_size)
+    except (KeyError, AnnotationError):
+        return None
+
+
+def crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:
+    """A mask of the image [h, w] as one of the crop [size, size]; both bool."""
+    pixels = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
+    return crop_image(pixels, window, size)[..., 0] > 127
+
+
+def point_quality(
+    config: mlc.ConfigDict,
+    workdir: Workdir,
+    objects: list[Instance],
+    truth: dict[Any, Any],
+) -> dict[str, float]:
+    """How right the points are, on crops with the test margins.
+
+    A cell belongs to the object if its true mask covers more than half of it.
+
+    Returns:
+        Share of seeds on the object; precision of the pseudo foreground and background;
+        share of the box's cells that they cover; share of crops without any. Empty
+        for methods without an extractor.
+    """
+    if not uses_extractor(config) or not objects:
+        return {}
+    side = config.crop.size // config.model.patch_size
+    counts = np.zeros(8)
+    for item, seen in zip(objects, look_at(config, workdir, objects), strict=True):
+        true_mask = true_mask_of(truth, item)
+        if true_mask is None or not seen["has_points"]:
+            continue
+        window = Window(*(int(edge) for edge in seen["window"]))
+        mask = crop_mask(true_mask, window, config.crop.size)
+        patch = config.model.patch_size
+        is_object = mask.reshape(side, patch, side, patch).mean(axis=(1, 3)) > 0.5
+        seeds, fg, bg = seen["seeds"], seen["fg"], seen["bg"]
+        counts += (
+            (seeds & is_object).sum(),
+            seeds.sum(),
+            (fg & is_object).sum(),
+            fg.sum(),
+            (bg & ~is_object).sum(),
+            bg.sum(),
+            seen["unlabeled"].sum(),
+            not (fg.any() or bg.any()),
+        )
+    share = lambda part, whole: float(part / whole) if whole else 0.0
+    on_seeds, seeds, right_fg, fg, right_bg, bg, in_box, empty = counts
+    shares = (
+        share(on_seeds, seeds),
+        share(right_fg, fg),
+        share(right_bg, bg),
+        share(fg, in_box),
+        share(bg, in_box),
+        share(empty, len(objects)),
+    )
+    return dict(zip(POINT_SHARES, shares, strict=True)) | {"crops": len(objects)}
