@@ -125,7 +125,7 @@ def _measure(
         for layers in candidates
         if len(layers) == 1
     }
-    everything = sum(singles.values()) / len(singles)
+    everything = jnp.asarray(sum(singles.values())) / len(singles)
     found = {}
     in_box = jnp.maximum(initial.unlabeled.sum(axis=1), 1)
     for layers in candidates:
