@@ -134,8 +134,8 @@ def _write_summary(
     if points:
         _logger.info(
             "points on %d crops: seeds on the object %.1f %%, precision of foreground "
-            "%.1f %% and background %.1f %%, which cover %.1f %% and %.1f %% of the box; "
-            "%.1f %% of the crops without any",
+            "%.1f %% and background %.1f %%, which cover %.1f %% and %.1f %% of the "
+            "box; %.1f %% of the crops without any",
             points["crops"],
             *(100 * points[name] for name in POINT_SHARES),
         )
