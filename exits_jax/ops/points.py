@@ -117,7 +117,7 @@ def _overlaps(
 ) -> Bool[Array, "b p"]:
     """Whether a cell [low, high] and the box share more than an edge.
 
-    A cell shrunk to its centre (low = high) is a point, inside if on or within the box.
+    A cell shrunk to its centre (low = high) is a point, inside if within the box.
     """
     slack = 1e-3  # px; edges that coincide up to rounding do not overlap
     after_start = high[None] > box[:, None, :2] + slack

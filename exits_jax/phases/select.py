@@ -14,7 +14,6 @@ from exits_jax.data.annotations import Instance
 from exits_jax.data.batches import train_batches
 from exits_jax.export.evaluation import write_json
 from exits_jax.models.params import Params, abstract_graph, bind
-from exits_jax.models.similarity import similarity
 from exits_jax.ops.held_out import held_out_check
 from exits_jax.ops.points import seed_cells
 from exits_jax.ops.retrieval import retrieve_points
@@ -39,7 +38,9 @@ TOLERANCE = 0.01  # of the held-out check, about its noise on so many crops
 def select_similarity(
     config: mlc.ConfigDict, workdir: Workdir, params: Params, objects: list[Instance]
 ) -> dict[str, Any]:
-    """Measures every layer and their mean at every number of hops; takes the best.
+    """Measures layers and means of layers at every number of hops; takes the best.
+
+    Candidates are each layer, the mean of all, and what `similarity.layers` names.
 
     Candidates whose held-out check is within `TOLERANCE` of the highest, among those
     that leave at most `similarity.max_empty` of the crops without points, tell object
@@ -53,6 +54,8 @@ def select_similarity(
     depth = encoder_config(config, role="extractor").depth
     candidates: list[tuple[int, ...]] = [(layer,) for layer in range(1, depth + 1)]
     candidates.append(tuple(range(1, depth + 1)))
+    if tuple(config.similarity.layers) not in ((), *candidates):
+        candidates.append(tuple(config.similarity.layers))
     hops = tuple(config.similarity.select_hops)
     build = generator_builder(config, role="extractor")
     measure = jax.jit(
@@ -120,16 +123,14 @@ def _measure(
         patch_size=patch_size,
         inward_margin_px=options.inward_margin_px,
     )
-    singles: dict[tuple[int, ...], jax.Array] = {
-        layers: similarity(encoder, image, layers=layers)
-        for layers in candidates
-        if len(layers) == 1
-    }
-    everything = jnp.asarray(sum(singles.values())) / len(singles)
+    depth = len(encoder.blocks)
+    maps = encoder.attention(image, layers=tuple(range(1, depth + 1)))
+    first = int(encoder.config.class_token)
     found = {}
     in_box = jnp.maximum(initial.unlabeled.sum(axis=1), 1)
     for layers in candidates:
-        matrix = singles.get(layers, everything)
+        chosen = jnp.stack([maps[layer - 1] for layer in layers])
+        matrix = chosen.mean(axis=0)[:, first:, first:]
         transition = transition_matrix(matrix, num_rounds=options.num_rounds)
         for num_hops in hops:
             check = held_out_check(transition, cells, initial.bg, num_hops=num_hops)
@@ -161,12 +162,15 @@ def _best(table: list[dict[str, Any]], max_empty: float) -> dict[str, Any]:
 
 
 def _report(table: list[dict[str, Any]], choice: dict[str, Any], depth: int) -> None:
-    name = lambda row: "all" if len(row["layers"]) == depth else str(row["layers"][0])
-    lines = ["layer  hops  held-out check  empty crops  fg points  bg points"]
+    lines = [f"{'layers':>8}  hops  held-out check  empty crops  fg points  bg points"]
     lines += [
-        f"{name(row):>5}  {row['num_hops']:>4}  {row['check']:>14.3f}"
+        f"{_name(row['layers'], depth):>8}  {row['num_hops']:>4}  {row['check']:>14.3f}"
         f"  {row['empty']:>11.1%}  {row['fg']:>9.1%}  {row['bg']:>9.1%}"
         + ("  <- chosen" if row is choice else "")
         for row in table
     ]
     _logger.info("similarity by layer and hops, without masks:\n%s", "\n".join(lines))
+
+
+def _name(layers: list[int], depth: int) -> str:
+    return "all" if len(layers) == depth else "+".join(map(str, layers))

@@ -174,9 +174,12 @@ def _refined(
 
 
 def _ramp(step: Int[Array, ""], ramp_steps: int) -> Float[Array, ""]:
-    return jnp.minimum(1.0, step.astype(jnp.float32) / max(ramp_steps, 1))
+    if ramp_steps == 0:
+        return jnp.ones(())
+    return jnp.minimum(1.0, step.astype(jnp.float32) / ramp_steps)
 
 
 def _mean(per_crop: Float[Array, " b"], batch: Batch) -> Float[Array, ""]:
     valid = batch["valid"].astype(jnp.float32)
-    return (per_crop * valid).sum() / jnp.maximum(valid.sum(), 1)
+    kept = jnp.where(batch["valid"], per_crop, 0.0)
+    return kept.sum() / jnp.maximum(valid.sum(), 1)
