@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
@@ -98,11 +99,12 @@ def fit(
                 log.write(step, window.flush(run))
             window.add(step, metrics)
             done = step + 1
-            if done % cadence.checkpoint_every == 0 or term.requested:
+            is_due = term.is_due(step)
+            if done % cadence.checkpoint_every == 0 or is_due:
                 window.check(run)
                 checkpoints.save(state, at(done))
                 saved = done
-            if term.requested:
+            if is_due:
                 break
         done = int(state.step)
         log.write(done, window.flush(run))
@@ -154,20 +156,32 @@ class _Window:
 
 
 class _StopOnTerm:
-    """Turns SIGTERM into a request, so that the step under way ends and is saved."""
+    """Turns SIGTERM into a request, so that the step under way ends and is saved.
+
+    The processes of a pod must stop after the same step: there the runtime of
+    `jax.distributed` takes the signal and names the step.
+    """
 
     requested = False
+    _before = None
 
     def __enter__(self) -> "_StopOnTerm":
-        try:
-            self._before = signal.signal(signal.SIGTERM, self._request)
-        except ValueError:  # not in the main thread: whoever is there handles signals
-            self._before = None
+        if jax.process_count() == 1:
+            try:
+                self._before = signal.signal(signal.SIGTERM, self._request)
+            except ValueError:  # not in the main thread, which handles signals
+                pass
         return self
 
     def __exit__(self, *_) -> None:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
+
+    def is_due(self, step: int) -> bool:
+        """Whether to stop after this step."""
+        if jax.process_count() > 1:
+            self.requested = multihost_utils.reached_preemption_sync_point(step)
+        return self.requested
 
     def _request(self, *_) -> None:
         self.requested = True
