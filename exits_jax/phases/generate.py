@@ -11,7 +11,6 @@ import jax
 import ml_collections as mlc
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 import exits_jax
 from exits_jax.data.annotations import Instance, Problem, read_source
@@ -39,6 +38,7 @@ from exits_jax.phases.build import (
 )
 from exits_jax.phases.prepare import read_problems
 from exits_jax.phases.workdir import Workdir, environment
+from exits_jax.train.progress import progress_bar
 from exits_jax.train.sharding import (
     data_mesh,
     local_rows,
@@ -147,9 +147,7 @@ def _predictions(
         skip_unreadable=True,
     )
     before: tuple[dict[str, np.ndarray], jax.Array] | None = None
-    bar = tqdm(
-        total=len(objects), desc=name, unit="mask", disable=jax.process_index() != 0
-    )
+    bar = progress_bar(name, total=len(objects), unit="mask")
     with bar:
         for rows in batches:
             logits = predict(rows)

@@ -2,12 +2,12 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import jax
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
+
+from exits_jax.train.progress import progress_bar
 
 
 class MetricLog:
@@ -16,15 +16,7 @@ class MetricLog:
     def __init__(self, workdir: str | Path, run: str, *, first_step: int, total: int):
         self._run = run
         self._active = jax.process_index() == 0
-        self._bar = tqdm(
-            total=total,
-            initial=first_step,
-            desc=run,
-            unit="step",
-            disable=not self._active,
-            mininterval=1.0 if sys.stderr.isatty() else 20.0,
-            dynamic_ncols=True,
-        )
+        self._bar = progress_bar(run, total=total, unit="step", initial=first_step)
         if self._active:
             path = Path(workdir) / "metrics.jsonl"
             _forget(path, run, first_step)
