@@ -72,6 +72,8 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
         build.validate(config)
         workdir.open(config, {name: build.SECTIONS[name] for name in names})
         log_to(workdir)
+        if config.init.encoder and not workdir.is_finished("train"):
+            build.file_encoder(config)  # says what is wrong with it before hours pass
         for name in names:
             PHASES[name](config, workdir)
     except (ConfigError, InputChanged) as error:

@@ -78,7 +78,11 @@ class Workdir:
                     self / "config.json", json.loads(config.to_json_best_effort())
                 )
                 write_json(self / "environment.json", environment())
+        except ConfigError:
+            self.close()
+            raise
         except OSError as error:
+            self.close()
             raise ConfigError(
                 f"The workdir {self.path} cannot be written: {error.strerror}."
             ) from error

@@ -1,0 +1,66 @@
+import jax
+import pytest
+from safetensors.numpy import save_file
+
+from configs import tiny
+from exits_jax.phases import build
+from exits_jax.phases.workdir import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 6, "batch_size = 6 is not a multiple of the 4 devices"),
+        ("generate.batch_size", 6, "generate.batch_size = 6 is not a multiple"),
+        ("crop.size", 60, "crop.size = 60 is no multiple of 8 px patches"),
+        ("points.inward_margin_px", 40.0, "inward_margin_px = 40.0.*half the crop"),
+        ("points.bg_threshold", 1.0, "bg_threshold must not exceed"),
+        ("points.dropout_rate", 1.5, "dropout_rate = 1.5: must lie in"),
+        ("train.lr", -1.0, "train.lr = -1.0: must be positive"),
+        ("train.steps", 0, "train.steps = 0: must be positive"),
+        ("similarity.layers", (4,), r"similarity.layers = \(4,\): the encoder has 3"),
+        ("loss.method", "exit", "loss.method = 'exit': known are exits, mil_crf"),
+        ("generate.weights", "ema", "known are student, teacher, both"),
+        ("data.on_bad", "ignore", "known are skip, error"),
+        ("model.size", "huge2", "model.size: .*'huge2'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_field(field, value, message):
+    config = tiny.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ConfigError, match=message):
+        build.validate(config)
+
+
+def test_faults_are_reported_together():
+    config = tiny.get_config()
+    config.batch_size, config.loss.method, config.data.points = 7, "a", "b"
+    with pytest.raises(ConfigError) as found:
+        build.validate(config)
+    assert len(str(found.value).splitlines()) == 3
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    config = tiny.get_config()
+    config.init.encoder = str(tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(b"pickled")
+    with pytest.raises(build.WeightsError, match="w.safetensors is not a safetensors"):
+        build.file_encoder(config)
+
+
+def test_weights_that_do_not_fit_are_refused_with_their_names():
+    params = {"encoder": {"position_table": jax.numpy.zeros((4, 8))}}
+    encoder = {"position_table": jax.numpy.zeros((4, 9)), "extra": jax.numpy.zeros(2)}
+    with pytest.raises(build.WeightsError, match=r"no place for extra(.|\n)*\(4, 9\)"):
+        build.with_encoder(params, encoder, stem="patch", name="w")
+
+
+def test_the_class_token_of_a_file_is_left_out_with_its_position(tmp_path):
+    zeros = lambda *shape: jax.numpy.zeros(shape).__array__()
+    config = tiny.get_config()
+    config.init.encoder = str(tmp_path / "w.safetensors")
+    arrays = {"class_token": zeros(1, 8), "position_table": zeros(5, 8)}
+    save_file(arrays, config.init.encoder)
+    params, _ = build.file_encoder(config)
+    assert params.keys() == {"position_table"}
+    assert params["position_table"].shape == (4, 8)

@@ -1,0 +1,124 @@
+"""configs/tiny.py through all phases, and what is in its work directory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from exits_jax import main
+from exits_jax.export import rle
+from tests import toy
+
+pytestmark = pytest.mark.slow
+GROUPS = {"all", "small", "medium", "large", "separated"}
+VALUES = {"object_miou", "class_miou", "count"}
+SPLITS = {"train": "", "val": "val"}
+
+
+@pytest.fixture
+def workdir(tiny_run):
+    return Path(tiny_run.workdir)
+
+
+def _read(path):
+    return json.loads(path.read_text())
+
+
+def test_a_second_run_says_that_there_is_nothing_to_do(tiny_run, workdir, capsys):
+    made = {path: path.stat().st_mtime_ns for path in workdir.rglob("*.png")}
+    made |= {p: p.stat().st_mtime_ns for p in workdir.rglob("*masks.json")}
+    assert main.run(tiny_run) == main.OK
+    said = capsys.readouterr().err
+    assert all(f"{phase}: done before" in said for phase in main.PHASES)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_annotation_has_a_mask_or_a_reason(workdir, split):
+    folder = workdir / SPLITS[split]
+    ids = {r["id"] for r in _read(workdir / "scenes" / f"{split}.json")["annotations"]}
+    labeled = [r["id"] for r in _read(folder / "pseudo_masks.json")["annotations"]]
+    skipped = [entry["id"] for entry in _read(folder / "skipped.json")]
+    assert ids and sorted(labeled + skipped) == sorted(ids)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_masks_lie_in_their_boxes(workdir, split):
+    masks = _read(workdir / SPLITS[split] / "pseudo_masks.json")["annotations"]
+    assert masks
+    for record in masks:
+        rows, columns = np.nonzero(rle.decode(record["segmentation"]))
+        x, y, width, height = record["bbox"]
+        assert x <= columns.min() and columns.max() < x + width
+        assert y <= rows.min() and rows.max() < y + height
+
+
+def test_pycocotools_judges_the_masks(workdir):
+    truth = COCO(str(workdir / "scenes" / "val.json"))
+    pseudo = COCO(str(workdir / "val" / "pseudo_masks.json"))
+    found = [
+        {
+            "image_id": record["image_id"],
+            "category_id": record["category_id"],
+            "segmentation": record["segmentation"],
+            "score": record["score"],
+        }
+        for record in pseudo.loadAnns(pseudo.getAnnIds())
+    ]
+    judge = COCOeval(truth, truth.loadRes(found), "segm")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert judge.stats[1] >= 0  # AP at IoU 0.5
+
+
+def test_the_evaluation_has_every_group_of_the_masks_and_of_the_floors(workdir):
+    found = _read(workdir / "evaluation.json")
+    for summary in (found, found["floors"]["box_as_mask"], found["floors"]["grabcut"]):
+        assert GROUPS <= summary.keys()
+        assert all(summary[group].keys() == VALUES for group in GROUPS)
+        assert 0 < summary["all"]["object_miou"] <= 1
+    assert found["all"]["count"] == len(
+        _read(workdir / "scenes/val.json")["annotations"]
+    )
+
+
+def test_the_contact_sheet_is_a_picture(workdir):
+    with Image.open(workdir / "contact_sheet.png") as picture:
+        picture.load()
+        assert min(picture.size) > 64
+
+
+def test_metrics_have_their_names(workdir):
+    common = {"run", "step", "loss/total", "optimizer/learning_rate"}
+    common |= {"optimizer/grad_norm", "perf/images_per_s"}
+    points = {"pseudo_fg_fraction", "pseudo_bg_fraction"}
+    points |= {"mil_fallback_fraction", "sinkhorn_residual"}
+    for run in ("pretrain", "warmup", "start", "train"):
+        assert all(common <= row.keys() for row in toy.rows(workdir, run))
+        assert toy.rows(workdir, run)[-1]["step"] == 6
+    last = toy.rows(workdir, "train")[-1]
+    assert {f"points/{name}" for name in points} <= last.keys()
+
+
+def test_the_work_directory_explains_itself(tiny_run, workdir):
+    assert _read(workdir / "config.json")["model"]["dim"] == tiny_run.model.dim
+    environment = _read(workdir / "environment.json")
+    assert len(environment["devices"]) == 4 and "jax" in environment["versions"]
+    assert "held-out check" in (workdir / "log.txt").read_text()
+    assert _read(workdir / "similarity.json")["choice"]["num_hops"] in (2, 3)
+    assert list((workdir / "tensorboard").rglob("events*"))
+
+
+def test_nothing_temporary_is_left(workdir):
+    assert not toy.leftovers(workdir)
+
+
+def test_annotations_that_training_reads_have_no_mask(workdir):
+    for split in SPLITS:
+        text = (workdir / "annotations" / f"{split}.json").read_text()
+        assert "extreme_points" in text and "segmentation" not in text

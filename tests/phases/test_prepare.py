@@ -1,0 +1,222 @@
+"""Bad input: refused with a message that names it, or skipped with a reason."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from exits_jax import main
+from tests import toy
+
+
+@pytest.fixture
+def folder(tmp_path):
+    toy.write_dataset(tmp_path)
+    return tmp_path
+
+
+def _source(folder):
+    return json.loads((folder / "annotations.json").read_text())
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:400])
+
+
+def _missing_image(folder):
+    (folder / "images" / "0003.jpg").unlink()
+
+
+def _truncated_image(folder):
+    _truncate(folder / "images" / "0003.jpg")
+
+
+def _image_of_another_size(folder):
+    Image.new("RGB", (40, 30)).save(folder / "images" / "0003.jpg")
+
+
+def _record(**fields):
+    def change(folder):
+        source = _source(folder)
+        record = next(r for r in source["annotations"] if r["id"] == 30)
+        for name, value in fields.items():
+            if value is None:
+                del record[name]
+            else:
+                record[name] = value
+        toy.write_annotations(folder, source)
+
+    return change
+
+
+NO_AREA = _record(extreme_points=None, segmentation=None, bbox=[5, 5, 0, 20])
+OUTSIDE = _record(extreme_points=[[24, 10], [5, 30], [24, 400], [40, 30]])
+BAD = {
+    "missing image": (_missing_image, {30, 31}, "0003.jpg"),
+    "truncated image": (_truncated_image, {30, 31}, "0003.jpg"),
+    "size": (_image_of_another_size, {30, 31}, "40x30 px.*96x80"),
+    "box without area": (NO_AREA, {30}, r"Annotation 30: bbox .*no area"),
+    "point outside": (OUTSIDE, {30}, r"Annotation 30: the bottom .*outside its 96x80"),
+    "repeated id": (_record(id=20), {20}, r"Annotation 20: .* repeats this id"),
+    "category": (_record(category_id=9), {30}, "Annotation 30: category_id 9"),
+    "numbers": (_record(bbox=["a", 0, 3, 3]), {30}, "Annotation 30: bbox.*four finite"),
+}
+
+
+def _refused(config, capsys, status=main.BAD_INPUT):
+    """Runs what must be refused; returns what was said."""
+    assert main.run(config) == status
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and "Traceback" not in said
+    return said
+
+
+def _nothing_written(workdir):
+    names = {path.name for path in workdir.rglob("*.json")}
+    assert names <= {"config.json", "environment.json", "prepare.json"}
+    assert not toy.leftovers(workdir)
+    marker = workdir / "phases" / "prepare.json"
+    assert not marker.exists() or json.loads(marker.read_text())["status"] == "running"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_an_error_where_errors_are_asked_for(folder, capsys, name):
+    spoil, _, message = BAD[name]
+    spoil(folder)
+    config = toy.config_for(folder, folder / "run", data__on_bad="error")
+    said = _refused(config, capsys)
+    assert re.search(message, said)
+    assert "data.on_bad=skip" in said
+    _nothing_written(folder / "run")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_record_is_skipped_with_its_reason(folder, name):
+    spoil, ids, message = BAD[name]
+    spoil(folder)
+    config = toy.config_for(folder, folder / "run")
+    assert main.run(config, "prepare") == main.OK
+    skipped = json.loads((folder / "run/annotations/train_skipped.json").read_text())
+    assert {entry["annotation_id"] for entry in skipped} == ids
+    assert all(re.search(message, entry["message"]) for entry in skipped)
+    left = json.loads((folder / "run/annotations/train.json").read_text())
+    expected = 16 - len(skipped)
+    assert len(left["annotations"]) == expected
+
+
+def test_too_many_bad_records_are_an_error_anyway(folder, capsys):
+    for number in range(1, 7):
+        (folder / "images" / f"000{number}.jpg").unlink()
+    said = _refused(toy.config_for(folder, folder / "run"), capsys)
+    assert "12 of 16" in said and "data.max_skip_fraction = 0.5" in said
+    _nothing_written(folder / "run")
+
+
+WRONG_FILES = {
+    "not JSON": ('{"images": [', "not JSON.*byte"),
+    "results list": ("[]", "results file"),
+    "not COCO": ('{"shapes": []}', "`images` is missing; expected a list"),
+    "no annotation": (
+        '{"images": [], "annotations": [], "categories": []}',
+        "holds no annotation",
+    ),
+    "empty": ("", "not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+@pytest.mark.parametrize("on_bad", ["skip", "error"])
+def test_a_file_that_holds_no_instances_is_refused(folder, capsys, name, on_bad):
+    text, message = WRONG_FILES[name]
+    (folder / "annotations.json").write_text(text)
+    config = toy.config_for(folder, folder / "run", data__on_bad=on_bad)
+    said = _refused(config, capsys)
+    assert "annotations.json" in said and re.search(message, said)
+    _nothing_written(folder / "run")
+
+
+def test_a_missing_annotation_file_is_named(folder, capsys):
+    config = toy.config_for(folder, folder / "run", data__train=str(folder / "no.json"))
+    assert f"{folder / 'no.json'} does not exist" in _refused(config, capsys)
+    _nothing_written(folder / "run")
+
+
+def test_a_missing_image_folder_is_named(folder, capsys):
+    config = toy.config_for(folder, folder / "run", data__images=str(folder / "no"))
+    assert f"{folder / 'no'} does not exist" in _refused(config, capsys)
+    _nothing_written(folder / "run")
+
+
+def test_fields_that_are_needed_are_named(folder, capsys):
+    config = toy.config_for(folder, folder / "run", data__train="")
+    assert "--config.data.train=FILE" in _refused(config, capsys, main.USAGE)
+
+
+def test_a_bad_second_split_leaves_nothing_of_the_first(folder, capsys):
+    (folder / "val.json").write_text("[]")
+    config = toy.config_for(folder, folder / "run", data__val=str(folder / "val.json"))
+    assert "val.json" in _refused(config, capsys)
+    _nothing_written(folder / "run")
+
+
+def test_a_repaired_input_is_taken_by_the_same_command(folder, capsys):
+    good = (folder / "annotations.json").read_text()
+    (folder / "annotations.json").write_text(good[:100])
+    config = toy.config_for(folder, folder / "run")
+    _refused(config, capsys)
+    (folder / "annotations.json").write_text(good)
+    assert main.run(config, "prepare") == main.OK
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_cmyk_images_are_accepted(folder, mode):
+    path = folder / "images" / "0003.jpg"
+    Image.open(path).convert(mode).save(path)
+    config = toy.config_for(folder, folder / "run", data__on_bad="error")
+    assert main.run(config, "prepare") == main.OK
+
+
+@pytest.fixture(scope="module")
+def patched_run(tmp_path_factory, compile_cache):
+    """All phases on a data set with every kind of fault, under on_bad=skip."""
+    folder = tmp_path_factory.mktemp("patched")
+    source = toy.write_dataset(folder, num_images=16)
+    records = {record["id"]: record for record in source["annotations"]}
+    records[10]["segmentation"] = [[1, 2, 3]]  # a broken mask; its points are good
+    records[20]["segmentation"] = [[1, 2, 3]]  # ... and here its box is
+    del records[20]["extreme_points"]
+    records[30]["category_id"] = 9
+    records[40]["id"] = 41  # that id comes again
+    records[50]["iscrowd"] = 1
+    records[60] |= {"iscrowd": 1, "segmentation": []}
+    source["annotations"].append("not a record")
+    toy.write_annotations(folder, source)
+    (folder / "images" / "0007.jpg").unlink()
+    _truncate(folder / "images" / "0008.jpg")
+    for number, mode in ((9, "L"), (10, "CMYK")):
+        path = folder / "images" / f"{number:04d}.jpg"
+        Image.open(path).convert(mode).save(path)
+    assert main.run(toy.config_for(folder, folder / "run")) == main.OK
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_with_skipped_records_accounts_for_every_annotation(patched_run):
+    made = json.loads((patched_run / "run" / "pseudo_masks.json").read_text())
+    reasons = json.loads((patched_run / "run" / "skipped.json").read_text())
+    labeled = [record["id"] for record in made["annotations"]]
+    skipped = {entry["id"] for entry in reasons}
+    assert skipped == {None, 30, 41, 60, 70, 71, 80, 81}
+    assert len(labeled) == len(set(labeled)) == 32 - 7
+    assert {10, 20, 41, 50, 90, 100} <= set(labeled)
+    assert all(entry["code"] and entry["message"] for entry in reasons)
+
+
+@pytest.mark.slow
+def test_a_broken_true_mask_costs_no_object_its_pseudo_mask(patched_run):
+    made = json.loads((patched_run / "run" / "pseudo_masks.json").read_text())
+    by_id = {record["id"]: record for record in made["annotations"]}
+    assert "counts" in by_id[20]["segmentation"]
+    assert "box_only" in by_id[20]["exits"]["flags"]
+    assert by_id[90]["kept_by_us"] == 9

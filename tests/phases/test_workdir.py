@@ -1,0 +1,100 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from configs import tiny
+from exits_jax.phases.workdir import ConfigError, Workdir
+
+SECTIONS = ("seed", "train")
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    made = Workdir(tmp_path / "run")
+    made.open(tiny.get_config())
+    yield made
+    made.close()
+
+
+def test_a_phase_is_done_once(workdir):
+    config = tiny.get_config()
+    assert workdir.start("train", config, SECTIONS)
+    assert workdir.start("train", config, SECTIONS)  # it was interrupted
+    workdir.finish("train", count=3)
+    assert not workdir.start("train", config, SECTIONS)
+    assert workdir.facts("train") == {"count": 3}
+
+
+def test_another_configuration_is_refused_with_what_changed(workdir):
+    config = tiny.get_config()
+    workdir.start("train", config, SECTIONS)
+    config.train.lr = 0.25
+    with pytest.raises(ConfigError, match="train.lr: was 0.001, is 0.25"):
+        workdir.start("train", config, SECTIONS)
+
+
+def test_another_configuration_does_not_overwrite_the_record(workdir):
+    config = tiny.get_config()
+    workdir.start("train", config, SECTIONS)
+    workdir.close()
+    config.train.lr = 0.25
+    with pytest.raises(ConfigError, match="another configuration"):
+        Workdir(workdir.path).open(config, {"train": SECTIONS})
+    recorded = json.loads((workdir / "config.json").read_text())
+    assert recorded["train"]["lr"] == 0.001
+
+
+def test_fields_that_change_no_result_may_change(workdir):
+    config = tiny.get_config()
+    workdir.start("train", config, SECTIONS)
+    config.train.checkpoint_every = 77
+    assert workdir.start("train", config, SECTIONS)
+
+
+def test_fields_of_other_phases_may_change(workdir):
+    config = tiny.get_config()
+    workdir.start("train", config, SECTIONS)
+    config.generate.threshold = 0.3
+    assert workdir.start("train", config, SECTIONS)
+
+
+def test_a_missing_phase_is_named(workdir):
+    with pytest.raises(ConfigError, match="Run --phase=prepare first"):
+        workdir.require("prepare", "warmup")
+
+
+def test_another_process_is_refused_and_told_who_is_at_work(workdir):
+    code = (
+        "import sys; from exits_jax.phases.workdir import Workdir; "
+        "from configs import tiny; "
+        "Workdir(sys.argv[1]).open(tiny.get_config())"
+    )
+    command = [sys.executable, "-c", code, str(workdir.path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "is in use by process" in refused.stderr
+
+
+def test_a_closed_folder_is_free(workdir):
+    workdir.close()
+    again = Workdir(workdir.path)
+    again.open(tiny.get_config())
+    again.close()
+
+
+def test_a_refusal_leaves_the_owner_named(workdir):
+    second, third = Workdir(workdir.path), Workdir(workdir.path)
+    messages = []
+    for late in (second, third):
+        with pytest.raises(ConfigError) as found:
+            late.open(tiny.get_config())
+        messages.append(str(found.value))
+    assert messages[0] == messages[1] and "process " in messages[0]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written: Not a directory"):
+        Workdir(tmp_path / "file" / "run").open(tiny.get_config())
