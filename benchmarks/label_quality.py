@@ -22,7 +22,14 @@ from exits_jax.phases.workdir import ConfigError, Workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run of that configuration.")
-SHARED = ("annotations", "checkpoints/start", "phases/prepare.json")
+SHARED = (
+    "annotations",
+    "phases/prepare.json",
+    "phases/pretrain.json",
+    "phases/warmup.json",
+    "checkpoints/warmup",
+    "checkpoints/start",
+)
 
 
 def main(_) -> None:
@@ -34,6 +41,9 @@ def main(_) -> None:
         raise ConfigError(f"{ours.path} is not finished: run exits_jax.main first.")
     theirs = Workdir(f"{ours.path}-mil_crf")
     config.loss.method = "mil_crf"
+    config.generate.splits = (
+        json.loads((ours / "evaluation.json").read_text())["split"],
+    )
     config.workdir = str(theirs.path)
     build.validate(config)
     theirs.open(config)

@@ -66,7 +66,7 @@ def get_config() -> mlc.ConfigDict:
     init.encoder = ""  # safetensors by convert_weights; empty: random
     init.image_mean = (0.485, 0.456, 0.406)  # MAE
     init.image_std = (0.229, 0.224, 0.225)
-    init.generator_from = "encoder"  # paper: as the extractor started; or "warmup"
+    init.generator_from = "encoder"  # paper: as the extractor; or "pretrain", "warmup"
 
     config.similarity = similarity = mlc.ConfigDict()
     similarity.layers = (10,)  # Sec. 4.1, counted from 1; () takes all (Table a1)
@@ -138,6 +138,7 @@ def get_config() -> mlc.ConfigDict:
     train.keep_checkpoints = 2
 
     config.generate = generate = mlc.ConfigDict()
+    generate.splits = ("train", "val")
     generate.batch_size = 32
     generate.threshold = 0.1  # baseline
     generate.weights = "student"  # baseline; or "teacher", "both" (mean of logits)

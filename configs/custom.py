@@ -28,17 +28,27 @@ def _for_cpu(config: mlc.ConfigDict) -> mlc.ConfigDict:
     config.model.size = "tiny"
     config.model.dtype = "float32"
     config.decoder.features = 64
-    config.similarity.layers = (5, 6, 7)
+    config.decoder.size_dependent = False
+    config.decoder.fixed_scale = 2.0
+    config.init.generator_from = "warmup"
+    # Layers, hops and thresholds: chosen for a supervised ViT-Tiny, whose late layers
+    # are weak and whose attention is flat, on objects of a training split.
+    config.similarity.layers = (3, 4, 5, 6, 7, 8)
+    config.points.num_hops = 2
+    config.points.fg_threshold = 3e-4
+    config.points.bg_threshold = 5e-5
     config.points.inward_margin_px = 10.5  # 24 of 512
     config.points.dropout_rate = 0.5
     config.loss.point = 1.0
-    config.loss.crf_ramp_steps = 300
-    config.loss.baseline_mil_ramp_steps = 100
+    config.loss.crf_ramp_steps = 200
+    config.loss.baseline_mil_ramp_steps = 0
     config.optimizer.betas = (0.9, 0.95)
-    config.warmup.steps = 100
+    config.warmup.steps = 150
     config.warmup.lr = 1e-4
-    config.train.steps = 900
+    config.train.steps = 500
     config.train.lr = 2e-4
     config.train.teacher_decay = 0.99
+    config.train.checkpoint_every = 100
+    config.train.log_every = 10
     config.generate.threshold = 0.5
     return config

@@ -159,12 +159,17 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
     """
     runs = {
         "pretrain": config.pretrain.enabled,
-        "warmup": uses_extractor(config),
+        "warmup": needs_warmup(config),
     }
     phases = list(SECTIONS)
     before = phases[: phases.index(phase)]
     workdir.require(*(name for name in before if runs.get(name, True)))
     return workdir.start(phase, config, SECTIONS[phase])
+
+
+def needs_warmup(config: mlc.ConfigDict) -> bool:
+    """Whether a later phase reads what the warm-up trains."""
+    return uses_extractor(config) or config.init.generator_from == "warmup"
 
 
 def uses_extractor(config: mlc.ConfigDict) -> bool:

@@ -59,8 +59,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         load_params(config, workdir, "train", role="generator", which=which)
         for which in _trees(config.generate.weights)
     ]
-    sources = workdir.facts("prepare")["sources"]
-    for split, path in sources.items():
+    for split, path in workdir.facts("prepare")["sources"].items():
+        if split not in config.generate.splits:
+            continue
         objects = instances(config, workdir, split)
         labeled = label_objects(config, models, objects, name=f"generate {split}")
         labeled = _gather(workdir, labeled)

@@ -88,6 +88,8 @@ def generator_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     source = config.init.generator_from
     if source == "warmup":
         warm = load_params(config, workdir, "warmup", role="extractor")
+        if stem == config.model.extractor_stem:
+            return warm  # decoder included
         return with_encoder(params, warm["encoder"], stem=stem, name="the warm-up")
     if source == "pretrain":
         encoder = pretrained_encoder(config, workdir)

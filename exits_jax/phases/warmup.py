@@ -10,11 +10,11 @@ from exits_jax.phases.build import (
     generator_builder,
     image_stats,
     load_params,
+    needs_warmup,
     random_params,
     steps_of,
     train_run,
     training_instances,
-    uses_extractor,
     with_encoder,
 )
 from exits_jax.phases.pretrain import pretrained_encoder
@@ -25,7 +25,7 @@ from exits_jax.train.objectives import mil_objective
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the extractor with a throw-away decoder, then freezes it for good."""
-    if not uses_extractor(config):
+    if not needs_warmup(config):
         return
     if not begin(config, workdir, "warmup"):
         return

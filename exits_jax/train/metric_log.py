@@ -50,8 +50,16 @@ def _forget(path: Path, run: str, first_step: int) -> None:
     """Drops what an interrupted run logged beyond the step it is resumed from."""
     if not path.exists():
         return
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line]
+    rows = [row for line in path.read_text().splitlines() if (row := _parse(line))]
     keep = [row for row in rows if row["run"] != run or row["step"] <= first_step]
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in keep))
     os.replace(temporary, path)
+
+
+def _parse(line: str) -> dict | None:
+    """A row; None for a line that a crash cut short."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
