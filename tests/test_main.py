@@ -9,7 +9,6 @@ from exits_jax import main
 from exits_jax.train.loop import Preempted
 from tests import toy
 
-
 # ml_collections reads configuration files in a way that Python 3.12 drops.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 

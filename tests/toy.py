@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from PIL import Image
@@ -15,9 +16,18 @@ from pycocotools import mask as coco_mask
 
 from configs import tiny
 from exits_jax.data.extreme_points import clean_points
+from exits_jax.models.params import abstract_graph, init_params
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 96, 80
+
+
+def model(build, *, seed: int = 0):
+    """Static graph and drawn parameters of a module: nothing is compiled for them."""
+    shapes = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+    rng = np.random.default_rng(seed)
+    draw = lambda x: jnp.asarray(rng.normal(scale=0.3, size=x.shape), x.dtype)
+    return abstract_graph(build), jax.tree.map(draw, shapes)
 
 
 def write_dataset(folder: Path, *, num_images: int = 8) -> dict:

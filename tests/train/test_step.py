@@ -1,0 +1,209 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from exits_jax.models.generator import PseudoLabelGenerator
+from exits_jax.models.mask_decoder import DecoderConfig
+from exits_jax.models.vit import VisionTransformer, VitConfig
+from exits_jax.train.objectives import CrfOptions, ImageStats, Weights, exits_objective
+from exits_jax.train.sharding import replicate, replicated, shard_batch, split_over_data
+from exits_jax.train.state import TrainState
+from exits_jax.train.step import PointOptions, label_step, predict_step, train_step
+from tests.toy import model
+
+SIZE, PATCH, ROWS = 32, 8, 4
+ENCODER = VitConfig(
+    dim=8, depth=1, heads=2, patch_size=PATCH, position_grid=4, class_token=False
+)
+STATS = ImageStats()
+GRAPH, PARAMS = model(
+    lambda rngs: PseudoLabelGenerator(ENCODER, DecoderConfig(features=4), rngs=rngs)
+)
+EXTRACTOR, EXTRACTOR_PARAMS = model(lambda rngs: VisionTransformer(ENCODER, rngs=rngs))
+OPTIONS = PointOptions(
+    layers=(1,),
+    num_hops=1,
+    fg_threshold=1e-5,
+    bg_threshold=-1e-5,
+    num_rounds=3,
+    blend=0.25,
+    dropout_rate=0.5,
+    inward_margin_px=2.0,
+    background="outside",
+    use_padding=False,
+    use_pseudo=True,
+)
+RATE = 0.01
+DECAY = 0.9
+
+
+def _rows():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (ROWS, SIZE, SIZE, 3), np.uint8)
+    points = [[16, 6], [4, 16], [16, 27], [25, 16]]
+    return {
+        "image": image,
+        "student_image": image[:, ::-1].copy(),
+        "extreme_points": np.array([points] * ROWS, np.float32),
+        "has_points": np.array([True, True, True, False]),
+        "box": np.array([[4, 6, 26, 28]] * ROWS, np.float32),
+        "valid_region": np.array([[0, 0, SIZE, SIZE]] * ROWS, np.float32),
+        "box_area": np.full(ROWS, 3000, np.float32),
+        "seed": np.arange(ROWS, dtype=np.uint32),
+        "valid": np.ones(ROWS, bool),
+    }
+
+
+class _Machine:
+    """Both halves of a step, compiled for the first devices."""
+
+    def __init__(self, num_devices):
+        devices = jax.devices()[:num_devices]
+        self.mesh = jax.make_mesh(
+            (num_devices,),
+            ("data",),
+            axis_types=(jax.sharding.AxisType.Auto,),
+            devices=devices,
+        )
+        self.optimizer = optax.adamw(RATE, b1=0.9, b2=0.95, eps=1e-3)
+        weights = Weights(mil=10.0, point=1.0, crf=0.5, crf_ramp_steps=1)
+        loss_fn = exits_objective(
+            GRAPH, weights=weights, crf=CrfOptions(2), stats=STATS, pooling="bilinear"
+        )
+        self.train = jax.jit(
+            partial(
+                train_step,
+                loss_fn=loss_fn,
+                optimizer=self.optimizer,
+                schedule=lambda step: jnp.asarray(RATE),
+                teacher_decay=DECAY,
+            ),
+            donate_argnums=0,
+            out_shardings=replicated(self.mesh),
+        )
+        self.label = jax.jit(
+            partial(
+                label_step, EXTRACTOR, options=OPTIONS, stats=STATS, patch_size=PATCH
+            ),
+            out_shardings=(split_over_data(self.mesh), replicated(self.mesh)),
+        )
+
+    def start(self):
+        create = partial(TrainState.create, optimizer=self.optimizer, with_teacher=True)
+        return jax.jit(create, out_shardings=replicated(self.mesh))(
+            replicate(self.mesh, PARAMS)
+        )
+
+    def run(self, num_steps):
+        state, batch = self.start(), shard_batch(self.mesh, _rows())
+        extractor = replicate(self.mesh, EXTRACTOR_PARAMS)
+        trees = lambda state: (state.params, state.teacher_params, state.opt_state)
+        states, metrics = [jax.device_get(trees(state))], {}
+        for _ in range(num_steps):
+            labels, found = self.label(extractor, batch)
+            state, metrics = self.train(state, batch | labels)
+            states.append(jax.device_get(trees(state)))
+        assert int(state.step) == num_steps
+        return states, jax.device_get(metrics | found), jax.device_get(labels)
+
+
+@pytest.fixture(scope="module")
+def four():
+    machine = _Machine(4)
+    return machine, *machine.run(3)
+
+
+@pytest.fixture(scope="module")
+def one():
+    machine = _Machine(1)
+    return machine, *machine.run(3)
+
+
+def test_one_device_equals_four(one, four):
+    for a, b in zip(one[1], four[1], strict=True):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), a, b)
+    np.testing.assert_array_equal(one[3]["known"], four[3]["known"])
+    for name, value in one[2].items():
+        np.testing.assert_allclose(four[2][name], value, rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("devices", ["one", "four"])
+def test_steps_compile_once(devices, request):
+    machine = request.getfixturevalue(devices)[0]
+    assert machine.train._cache_size() == 1
+    assert machine.label._cache_size() == 1
+
+
+def test_the_state_is_donated_on_several_devices(four):
+    machine = four[0]
+    state, batch = machine.start(), shard_batch(machine.mesh, _rows())
+    labels, _ = machine.label(replicate(machine.mesh, EXTRACTOR_PARAMS), batch)
+    machine.train(state, batch | labels)
+    trees = (state.params, state.teacher_params, state.opt_state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(trees))
+
+
+def test_the_teacher_is_the_moving_average_of_the_student(four):
+    for (_, before, _), (params, teacher, _) in zip(four[1], four[1][1:]):
+        jax.tree.map(
+            lambda old, new, made: np.testing.assert_allclose(
+                made, DECAY * old + (1 - DECAY) * new, rtol=1e-5, atol=1e-7
+            ),
+            before,
+            params,
+            teacher,
+        )
+
+
+def test_metrics_of_points_are_shares(four):
+    metrics = four[2]
+    assert metrics["points/mil_fallback_fraction"] == 0.25  # the row without points
+    assert 0 < metrics["points/pseudo_fg_fraction"] < 1
+    assert metrics["points/pseudo_bg_fraction"] >= 0
+    assert 0 <= metrics["points/sinkhorn_residual"] < 1
+    np.testing.assert_allclose(metrics["optimizer/learning_rate"], RATE)
+
+
+def test_without_pseudo_points_only_the_annotation_is_known():
+    label = jax.jit(
+        partial(
+            label_step,
+            EXTRACTOR,
+            options=OPTIONS._replace(use_pseudo=False),
+            stats=STATS,
+            patch_size=PATCH,
+        )
+    )
+    labels, metrics = label({}, _rows())
+    assert metrics["points/pseudo_fg_fraction"] == 0
+    assert metrics["points/mil_fallback_fraction"] == 1  # MIL beside the points
+    assert 0 < labels["known"][0].sum() <= 4  # every cell meets the box
+    assert labels["known"][3].sum() == 0  # the row without points
+
+
+def test_labels_depend_on_the_seed_of_the_crop(four):
+    machine = four[0]
+    rows = _rows()
+    params = replicate(machine.mesh, EXTRACTOR_PARAMS)
+    known = lambda rows: np.asarray(
+        machine.label(params, shard_batch(machine.mesh, rows))[0]["known"]
+    )
+    same = known(rows)
+    np.testing.assert_array_equal(known(rows), same)
+    assert np.any(known(rows | {"seed": rows["seed"] + 100}) != same)
+
+
+def test_the_mirror_image_is_averaged():
+    predict = lambda flip, rows: jax.jit(
+        partial(predict_step, GRAPH, stats=STATS, flip=flip)
+    )(PARAMS, rows)
+    rows = {name: _rows()[name] for name in ("image", "box_area")}
+    mirrored = rows | {"image": rows["image"][:, :, ::-1].copy()}
+    plain, other = predict(False, rows), predict(False, mirrored)
+    np.testing.assert_allclose(
+        predict(True, rows), (plain + other[:, :, ::-1]) / 2, rtol=1e-4, atol=1e-5
+    )
