@@ -13,6 +13,7 @@ import jax
 import ml_collections as mlc
 from absl import app, flags
 from absl import logging as absl_logging
+from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from exits_jax.data.annotations import AnnotationError
@@ -75,7 +76,7 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
         if config.init.encoder and not workdir.is_finished("train"):
             build.file_encoder(config)  # says what is wrong with it before hours pass
         for name in names:
-            PHASES[name](config, workdir)
+            _run_phase(name, config, workdir)
     except (ConfigError, InputChanged) as error:
         return _fail(error, USAGE)
     except (AnnotationError, ImageError, FileNotFoundError, WeightsError) as error:
@@ -90,6 +91,18 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
         _stop_logging()
         workdir.close()
     return OK
+
+
+def _run_phase(name: str, config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Runs a phase; on a pod, what one process does alone is done by the first."""
+    if jax.process_count() == 1:
+        PHASES[name](config, workdir)
+    elif name == "evaluate":
+        _logger.warning("evaluate takes one process: --phase=evaluate, not distributed")
+    else:
+        if name != "prepare" or jax.process_index() == 0:
+            PHASES[name](config, workdir)
+        multihost_utils.sync_global_devices(f"phase {name} is done")
 
 
 def log_to(workdir: Workdir) -> None:

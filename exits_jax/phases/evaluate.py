@@ -7,7 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections as mlc
 import numpy as np
 
@@ -44,8 +43,6 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     Every true mask counts: an object without a pseudo mask has IoU 0. Crowd regions
     and objects with a side of `data.min_side_px` or less are left out.
     """
-    if jax.process_index() != 0:
-        return
     if not begin(config, workdir, "evaluate"):
         return
     sources = workdir.facts("prepare")["sources"]

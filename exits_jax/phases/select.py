@@ -27,7 +27,7 @@ from exits_jax.phases.build import (
 )
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import Batch, normalise
-from exits_jax.train.sharding import data_mesh, replicate, shard_batch
+from exits_jax.train.sharding import data_mesh, replicate, replicated, shard_batch
 from exits_jax.train.step import PointOptions, batch_points
 
 _logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def select_similarity(
         candidates.append(tuple(config.similarity.layers))
     hops = tuple(config.similarity.select_hops)
     build = generator_builder(config, role="extractor")
+    mesh = data_mesh()
     measure = jax.jit(
         partial(
             _measure,
@@ -67,9 +68,9 @@ def select_similarity(
             options=point_options(config, {}),
             stats=image_stats(config),
             patch_size=config.model.patch_size,
-        )
+        ),
+        out_shardings=replicated(mesh),
     )
-    mesh = data_mesh()
     placed = replicate(mesh, params)
     sums: dict[tuple, list] = defaultdict(list)
     for rows in train_batches(
@@ -97,7 +98,8 @@ def select_similarity(
         for (layers, num_hops), values in sums.items()
     ]
     choice = _best(table, config.similarity.max_empty)
-    write_json(workdir / "similarity.json", {"choice": choice, "table": table})
+    if jax.process_index() == 0:
+        write_json(workdir / "similarity.json", {"choice": choice, "table": table})
     _report(table, choice, depth)
     return choice
 
