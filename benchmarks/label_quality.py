@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from exits_jax.export.evaluation import format_table, write_json
 from exits_jax.main import PHASES, log_to
-from exits_jax.phases import build
+from exits_jax.phases.validate import validate
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
@@ -45,7 +45,7 @@ def main(_) -> None:
         json.loads((ours / "evaluation.json").read_text())["split"],
     )
     config.workdir = str(theirs.path)
-    build.validate(config)
+    validate(config)
     theirs.open(config)
     log_to(theirs)
     for name in SHARED:

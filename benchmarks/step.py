@@ -22,8 +22,19 @@ from exits_jax.data.batches import train_batches
 from exits_jax.models.params import abstract_graph, count
 from exits_jax.ops.points import initial_points
 from exits_jax.ops.retrieval import retrieve_points
-from exits_jax.phases import build, prepare
+from exits_jax.phases import prepare
+from exits_jax.phases.inputs import training_instances
+from exits_jax.phases.options import (
+    crf_options,
+    crop_options,
+    generator_builder,
+    image_stats,
+    loss_weights,
+    point_options,
+)
+from exits_jax.phases.runs import jitted_step, labeler
 from exits_jax.phases.train import generator_start
+from exits_jax.phases.validate import validate
 from exits_jax.phases.warmup import extractor_start
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import box_objective, exits_objective
@@ -41,16 +52,16 @@ def main(_) -> None:
     """Measures and prints."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     config, workdir = _CONFIG.value, Workdir(_WORKDIR.value)
-    build.validate(config)
+    validate(config)
     workdir.open(config)
     prepare.run(config, workdir)
-    objects = build.training_instances(config, workdir)
+    objects = training_instances(config, workdir)
     mesh = data_mesh()
     batches = [
         shard_batch(mesh, rows)
         for rows in train_batches(
             objects,
-            build.crop_options(config),
+            crop_options(config),
             seed=config.seed,
             global_batch=config.batch_size,
             start_step=0,
@@ -94,19 +105,19 @@ def _since(started: float) -> float:
 def _method(config, workdir: Workdir, name: str):
     """Initial state and step of one method, as phase `train` makes them."""
     mesh = data_mesh()
-    graph = abstract_graph(build.generator_builder(config, role="generator"))
-    stats, crf = build.image_stats(config), build.crf_options(config)
+    graph = abstract_graph(generator_builder(config, role="generator"))
+    stats, crf = image_stats(config), crf_options(config)
     make_labels = None
     with config.unlocked():
         chosen = config.copy_and_resolve_references()
     chosen.loss.method = name
-    weights = build.loss_weights(chosen)
+    weights = loss_weights(chosen)
     if name == "exits":
         loss_fn = exits_objective(
             graph, weights=weights, crf=crf, stats=stats, pooling=config.loss.pooling
         )
         extractor = extractor_start(config, workdir)["encoder"]
-        make_labels = build.labeler(config, extractor, build.point_options(config, {}))
+        make_labels = labeler(config, extractor, point_options(config, {}))
     else:
         loss_fn = box_objective(graph, weights=weights, crf=crf, stats=stats)
     peak = config.optimizer.lr_per_sample * config.batch_size
@@ -119,7 +130,7 @@ def _method(config, workdir: Workdir, name: str):
     params = replicate(mesh, generator_start(config, workdir))
     create = partial(TrainState.create, optimizer=optimizer, with_teacher=True)
     state = jax.jit(create, out_shardings=replicated(mesh))(params)
-    step_fn = build.jitted_step(
+    step_fn = jitted_step(
         mesh,
         loss_fn=loss_fn,
         optimizer=optimizer,
@@ -132,7 +143,7 @@ def _method(config, workdir: Workdir, name: str):
 
 def _retrieval_seconds(config, batch) -> float:
     """Median time from similarities to pseudo points, for one batch."""
-    options = build.point_options(config, {})
+    options = point_options(config, {})
     side = config.crop.size // config.model.patch_size
     scores = jax.random.normal(jax.random.key(0), (config.batch_size, side**2, side**2))
     similarity = jax.nn.softmax(2 * scores, axis=-1)

@@ -18,8 +18,10 @@ from ml_collections import config_flags
 
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.images import ImageError
-from exits_jax.phases import build, evaluate, generate, prepare, pretrain, train, warmup
-from exits_jax.phases.build import WeightsError
+from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
+from exits_jax.phases.order import SECTIONS
+from exits_jax.phases.validate import validate
+from exits_jax.phases.weights import WeightsError, file_encoder
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.loop import InputChanged, Preempted
 
@@ -70,11 +72,11 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
     workdir = Workdir(config.workdir)
     names = [phase] if phase else list(PHASES)
     try:
-        build.validate(config)
-        workdir.open(config, {name: build.SECTIONS[name] for name in names})
+        validate(config)
+        workdir.open(config, {name: SECTIONS[name] for name in names})
         log_to(workdir)
         if config.init.encoder and not workdir.is_finished("train"):
-            build.file_encoder(config)  # says what is wrong with it before hours pass
+            file_encoder(config)  # says what is wrong with it before hours pass
         for name in names:
             _run_phase(name, config, workdir)
     except (ConfigError, InputChanged) as error:

@@ -20,7 +20,8 @@ from exits_jax.data.extreme_points import decode_mask
 from exits_jax.data.images import read_image
 from exits_jax.export import evaluation, rle
 from exits_jax.export.floors import box_mask, grabcut_mask
-from exits_jax.phases.build import begin, instances
+from exits_jax.phases.inputs import instances
+from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import draw_pictures, spread
 from exits_jax.phases.seen import POINT_SHARES, point_quality
 from exits_jax.phases.workdir import ConfigError, Workdir

@@ -27,16 +27,11 @@ from exits_jax.export.quality import (
 )
 from exits_jax.export.rle import encode
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.build import (
-    begin,
-    crop_options,
-    file_encoder,
-    generator_builder,
-    image_stats,
-    instances,
-    load_params,
-)
+from exits_jax.phases.inputs import instances
+from exits_jax.phases.options import crop_options, generator_builder, image_stats
+from exits_jax.phases.order import begin
 from exits_jax.phases.prepare import read_problems
+from exits_jax.phases.weights import file_encoder, load_params
 from exits_jax.phases.workdir import Workdir, environment
 from exits_jax.train.progress import progress_bar
 from exits_jax.train.sharding import (

@@ -21,7 +21,7 @@ from exits_jax.data.extreme_points import decode_mask, prepare_annotations
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.scenes import draw_scenes
 from exits_jax.export.evaluation import write_json
-from exits_jax.phases.build import begin
+from exits_jax.phases.order import begin
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)

@@ -9,16 +9,11 @@ from flax import nnx
 from exits_jax.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from exits_jax.models.params import Params, abstract_graph, init_params
 from exits_jax.models.vit import VitConfig
-from exits_jax.phases.build import (
-    Run,
-    begin,
-    encoder_config,
-    image_stats,
-    random_params,
-    steps_of,
-    train_run,
-    training_instances,
-)
+from exits_jax.phases.inputs import training_instances
+from exits_jax.phases.options import encoder_config, image_stats
+from exits_jax.phases.order import begin
+from exits_jax.phases.runs import Run, steps_of, train_run
+from exits_jax.phases.weights import random_params
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
 from exits_jax.train.objectives import autoencoder_objective

@@ -12,7 +12,7 @@ from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.models.params import abstract_graph
-from exits_jax.phases.build import (
+from exits_jax.phases.options import (
     crop_options,
     generator_builder,
     image_stats,

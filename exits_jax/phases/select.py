@@ -18,7 +18,7 @@ from exits_jax.ops.held_out import held_out_check
 from exits_jax.ops.points import seed_cells
 from exits_jax.ops.retrieval import retrieve_points
 from exits_jax.ops.transition import transition_matrix
-from exits_jax.phases.build import (
+from exits_jax.phases.options import (
     crop_options,
     encoder_config,
     generator_builder,

@@ -3,27 +3,26 @@
 import ml_collections as mlc
 
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.build import (
-    Run,
-    begin,
+from exits_jax.phases.inputs import training_instances
+from exits_jax.phases.options import (
     crf_options,
-    file_encoder,
     generator_builder,
     image_stats,
-    labeler,
-    load_params,
     loss_weights,
     point_options,
-    random_params,
     selected,
-    steps_of,
-    train_run,
-    training_instances,
     uses_extractor,
+)
+from exits_jax.phases.order import begin
+from exits_jax.phases.pretrain import pretrained_encoder
+from exits_jax.phases.runs import Run, labeler, steps_of, train_run
+from exits_jax.phases.warmup import extractor
+from exits_jax.phases.weights import (
+    file_encoder,
+    load_params,
+    random_params,
     with_encoder,
 )
-from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.warmup import extractor
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import box_objective, exits_objective, mil_objective
 

@@ -3,22 +3,18 @@
 import ml_collections as mlc
 
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.build import (
-    Run,
-    begin,
+from exits_jax.phases.inputs import training_instances
+from exits_jax.phases.options import generator_builder, image_stats, needs_warmup
+from exits_jax.phases.order import begin
+from exits_jax.phases.pretrain import pretrained_encoder
+from exits_jax.phases.runs import Run, steps_of, train_run
+from exits_jax.phases.select import select_similarity
+from exits_jax.phases.weights import (
     file_encoder,
-    generator_builder,
-    image_stats,
     load_params,
-    needs_warmup,
     random_params,
-    steps_of,
-    train_run,
-    training_instances,
     with_encoder,
 )
-from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.select import select_similarity
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import mil_objective
 

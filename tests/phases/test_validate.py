@@ -3,7 +3,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import tiny
-from exits_jax.phases import build
+from exits_jax.phases.validate import validate
+from exits_jax.phases.weights import WeightsError, file_encoder, with_encoder
 from exits_jax.phases.workdir import ConfigError
 
 
@@ -29,14 +30,14 @@ def test_a_wrong_value_is_refused_with_its_field(field, value, message):
     config = tiny.get_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError, match=message):
-        build.validate(config)
+        validate(config)
 
 
 def test_faults_are_reported_together():
     config = tiny.get_config()
     config.batch_size, config.loss.method, config.data.points = 7, "a", "b"
     with pytest.raises(ConfigError) as found:
-        build.validate(config)
+        validate(config)
     assert len(str(found.value).splitlines()) == 3
 
 
@@ -44,15 +45,15 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     config = tiny.get_config()
     config.init.encoder = str(tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").write_bytes(b"pickled")
-    with pytest.raises(build.WeightsError, match="w.safetensors is not a safetensors"):
-        build.file_encoder(config)
+    with pytest.raises(WeightsError, match="w.safetensors is not a safetensors"):
+        file_encoder(config)
 
 
 def test_weights_that_do_not_fit_are_refused_with_their_names():
     params = {"encoder": {"position_table": jax.numpy.zeros((4, 8))}}
     encoder = {"position_table": jax.numpy.zeros((4, 9)), "extra": jax.numpy.zeros(2)}
-    with pytest.raises(build.WeightsError, match=r"no place for extra(.|\n)*\(4, 9\)"):
-        build.with_encoder(params, encoder, stem="patch", name="w")
+    with pytest.raises(WeightsError, match=r"no place for extra(.|\n)*\(4, 9\)"):
+        with_encoder(params, encoder, stem="patch", name="w")
 
 
 def test_the_class_token_of_a_file_is_left_out_with_its_position(tmp_path):
@@ -61,6 +62,6 @@ def test_the_class_token_of_a_file_is_left_out_with_its_position(tmp_path):
     config.init.encoder = str(tmp_path / "w.safetensors")
     arrays = {"class_token": zeros(1, 8), "position_table": zeros(5, 8)}
     save_file(arrays, config.init.encoder)
-    params, _ = build.file_encoder(config)
+    params, _ = file_encoder(config)
     assert params.keys() == {"position_table"}
     assert params["position_table"].shape == (4, 8)

@@ -1,0 +1,142 @@
+"""From a configuration to the options of each part of the system."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import ml_collections as mlc
+from flax import nnx
+
+from exits_jax.data.augment import Photometric
+from exits_jax.data.batches import CropOptions
+from exits_jax.models.generator import PseudoLabelGenerator
+from exits_jax.models.mask_decoder import DecoderConfig
+from exits_jax.models.vit import VitConfig, vit_config
+from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.train.objectives import CrfOptions, ImageStats, Weights
+from exits_jax.train.step import PointOptions
+
+ROLES = ("generator", "extractor")  # the two models of stage 1
+
+
+def needs_warmup(config: mlc.ConfigDict) -> bool:
+    """Whether a later phase reads what the warm-up trains."""
+    return uses_extractor(config) or config.init.generator_from == "warmup"
+
+
+def uses_extractor(config: mlc.ConfigDict) -> bool:
+    """Whether the generator's supervision needs a similarity extractor."""
+    return config.loss.method == "exits" and config.points.use_pseudo
+
+
+def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
+    """The encoder that a configuration describes, of one of the `ROLES`."""
+    model = config.model
+    is_extractor = role == "extractor"
+    overrides = {
+        name: model[name]
+        for name in ("dim", "depth", "heads")
+        if model[name] is not None
+    }
+    try:
+        return vit_config(
+            model.size,
+            patch_size=model.patch_size,
+            position_grid=model.position_grid,
+            position_offset=model.position_offset,
+            stem=model.extractor_stem if is_extractor else model.stem,
+            class_token=model.class_token,
+            init=model.extractor_init if is_extractor else "normal",
+            query_is_key=model.extractor_query_is_key and is_extractor,
+            remat=model.remat,
+            dtype=jnp.dtype(model.dtype),
+            **overrides,
+        )
+    except ValueError as error:
+        raise ConfigError(f"model.size: {error}") from error
+
+
+def generator_builder(
+    config: mlc.ConfigDict, *, role: str
+) -> Callable[[nnx.Rngs], PseudoLabelGenerator]:
+    """Makes the generator, or the extractor with its throw-away decoder."""
+    encoder = encoder_config(config, role=role)
+    decoder = DecoderConfig(
+        features=config.decoder.features,
+        size_dependent=config.decoder.size_dependent,
+        fixed_scale=config.decoder.fixed_scale,
+        upsample_before=config.decoder.upsample_before,
+        dtype=encoder.dtype,
+    )
+    return partial(_generator, encoder, decoder)
+
+
+def _generator(
+    encoder: VitConfig, decoder: DecoderConfig, rngs: nnx.Rngs
+) -> PseudoLabelGenerator:
+    return PseudoLabelGenerator(encoder, decoder, rngs=rngs)
+
+
+def image_stats(config: mlc.ConfigDict) -> ImageStats:
+    """Normalisation of the encoder's input."""
+    return ImageStats(tuple(config.init.image_mean), tuple(config.init.image_std))
+
+
+def crop_options(config: mlc.ConfigDict) -> CropOptions:
+    """How crops are cut and changed."""
+    return CropOptions(
+        crop_size=config.crop.size,
+        train_margin=config.crop.train_margin,
+        test_margin=config.crop.test_margin,
+        flip_rate=config.crop.flip_rate,
+        photometric=Photometric() if config.crop.photometric else None,
+        cache_mb=config.data.cache_mb,
+    )
+
+
+def point_options(config: mlc.ConfigDict, choice: dict[str, Any]) -> PointOptions:
+    """How points are labeled; `choice` holds layers and hops if they were selected."""
+    points, similarity = config.points, config.similarity
+    depth = encoder_config(config, role="extractor").depth
+    layers = tuple(choice.get("layers", similarity.layers)) or range(1, depth + 1)
+    hops = choice.get("num_hops", points.num_hops)
+    return PointOptions(
+        layers=tuple(layers),
+        num_hops=None if points.walk == "converged" else hops,
+        fg_threshold=points.fg_threshold,
+        bg_threshold=points.bg_threshold,
+        num_rounds=similarity.sinkhorn_rounds,
+        blend=points.blend,
+        dropout_rate=points.dropout_rate,
+        inward_margin_px=points.inward_margin_px,
+        background=points.background,
+        use_padding=points.use_padding,
+        use_pseudo=points.use_pseudo,
+    )
+
+
+def loss_weights(config: mlc.ConfigDict) -> Weights:
+    """Weights of the generator's losses."""
+    loss = config.loss
+    is_baseline = loss.method == "mil_crf"
+    return Weights(
+        mil=loss.baseline_mil if is_baseline else loss.mil,
+        point=loss.point,
+        crf=loss.crf,
+        crf_ramp_steps=loss.crf_ramp_steps,
+        mil_ramp_steps=loss.baseline_mil_ramp_steps,
+    )
+
+
+def crf_options(config: mlc.ConfigDict) -> CrfOptions:
+    """The CRF of the generator's loss."""
+    loss = config.loss
+    return CrfOptions(loss.crf_rounds, loss.crf_colour_scale, loss.crf_image)
+
+
+def selected(workdir: Workdir) -> dict[str, Any]:
+    """Layers and hops chosen at the end of the warm-up; empty if none were."""
+    path = workdir / "similarity.json"
+    return json.loads(path.read_text())["choice"] if path.exists() else {}

@@ -1,0 +1,52 @@
+"""The order of the phases, and what each of them depends on."""
+
+import ml_collections as mlc
+
+from exits_jax.phases.options import needs_warmup
+from exits_jax.phases.workdir import Workdir
+
+# The parts of a configuration that decide what each phase makes.
+
+
+DATA = ("seed", "data")
+
+
+SECTIONS = {
+    "prepare": DATA,
+    "pretrain": (*DATA, "batch_size", "crop", "model", "init", "optimizer", "pretrain"),
+}
+
+
+SECTIONS["warmup"] = (
+    *SECTIONS["pretrain"],
+    "decoder",
+    "similarity",
+    "warmup",
+    "points",
+)
+
+
+SECTIONS["train"] = (*SECTIONS["warmup"], "loss", "train")
+
+
+SECTIONS["generate"] = (*SECTIONS["train"], "generate")
+
+
+SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
+
+
+def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
+    """Begins or continues a phase; False if it was finished before.
+
+    Raises:
+        ConfigError: If a phase that it builds on is not finished, or if it was begun
+            with another configuration.
+    """
+    runs = {
+        "pretrain": config.pretrain.enabled,
+        "warmup": needs_warmup(config),
+    }
+    phases = list(SECTIONS)
+    before = phases[: phases.index(phase)]
+    workdir.require(*(name for name in before if runs.get(name, True)))
+    return workdir.start(phase, config, SECTIONS[phase])

@@ -1,0 +1,169 @@
+"""One training run, from its first parameters to its last."""
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import ml_collections as mlc
+import optax
+from jax.sharding import Mesh
+
+from exits_jax.data.annotations import Instance
+from exits_jax.data.batches import train_batches
+from exits_jax.models.params import Params, abstract_graph
+from exits_jax.phases.options import crop_options, generator_builder, image_stats
+from exits_jax.phases.workdir import Workdir
+from exits_jax.train.checkpoints import Checkpoints, InputPosition
+from exits_jax.train.loop import Cadence, fit
+from exits_jax.train.objectives import LossFn
+from exits_jax.train.optimizer import adamw, learning_rate
+from exits_jax.train.sharding import data_mesh, replicate, replicated, split_over_data
+from exits_jax.train.state import TrainState
+from exits_jax.train.step import PointOptions, label_step, train_step
+
+
+class Run(NamedTuple):
+    """One training run: its name, its length and how fast it learns."""
+
+    name: str
+    num_steps: int
+    lr: float
+    ramp_up: float  # share of the steps in which the learning rate rises
+    with_teacher: bool
+
+
+def steps_of(config: mlc.ConfigDict, section: mlc.ConfigDict, num_samples: int) -> int:
+    """Length of a run in steps: its `steps`, or its epochs."""
+    if section.steps is not None:
+        return section.steps
+    return max(1, round(section.epochs * num_samples / config.batch_size))
+
+
+def train_run(
+    config: mlc.ConfigDict,
+    workdir: Workdir,
+    run: Run,
+    *,
+    params: Params,
+    loss_fn: LossFn,
+    objects: list[Instance],
+    make_labels: Callable | None = None,
+) -> Params:
+    """Trains one model from `params` and returns its final parameters.
+
+    Args:
+        config: The configuration.
+        workdir: Where checkpoints and metrics go.
+        run: Name and length.
+        params: Start.
+        loss_fn: What to minimise.
+        objects: What to train on.
+        make_labels: Adds supervision to a batch, see `labeler`.
+    """
+    mesh = data_mesh()
+    schedule = learning_rate(
+        peak=run.lr,
+        num_steps=run.num_steps,
+        warmup_steps=round(run.ramp_up * run.num_steps),
+        floor=config.optimizer.floor,
+    )
+    optimizer = adamw(
+        schedule,
+        betas=tuple(config.optimizer.betas),
+        weight_decay=config.optimizer.weight_decay,
+    )
+    step_fn = jitted_step(
+        mesh,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
+        schedule=schedule,
+        teacher_decay=config.train.teacher_decay,
+        make_labels=make_labels,
+    )
+    create = partial(
+        TrainState.create, optimizer=optimizer, with_teacher=run.with_teacher
+    )
+    state = jax.jit(create, out_shardings=replicated(mesh))(replicate(mesh, params))
+    checkpoints = Checkpoints(
+        workdir / "checkpoints" / run.name, keep=config.train.keep_checkpoints
+    )
+    with contextlib.closing(checkpoints):
+        state = fit(
+            state,
+            step_fn=step_fn,
+            open_input=lambda start: train_batches(
+                objects,
+                crop_options(config),
+                seed=config.seed,
+                global_batch=config.batch_size,
+                start_step=start,
+                num_steps=run.num_steps - start,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+                num_workers=config.data.num_workers,
+                num_threads=config.data.num_threads,
+            ),
+            position=InputPosition(0, config.batch_size, len(objects), config.seed),
+            cadence=Cadence(
+                run.num_steps, config.train.checkpoint_every, config.train.log_every
+            ),
+            checkpoints=checkpoints,
+            mesh=mesh,
+            workdir=str(workdir.path),
+            run=run.name,
+        )
+    return state.params
+
+
+def jitted_step(
+    mesh: Mesh,
+    *,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    teacher_decay: float,
+    make_labels: Callable | None,
+) -> Callable:
+    """A step as two compiled calls; the state is donated."""
+    compiled = jax.jit(
+        partial(
+            train_step,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            schedule=schedule,
+            teacher_decay=teacher_decay,
+        ),
+        donate_argnums=0,
+        out_shardings=replicated(mesh),
+    )
+
+    def step_fn(state, batch):
+        if make_labels is None:
+            return compiled(state, batch)
+        labels, found = make_labels(batch)
+        state, metrics = compiled(state, batch | labels)
+        return state, metrics | found
+
+    return step_fn
+
+
+def labeler(
+    config: mlc.ConfigDict, extractor: Params, options: PointOptions
+) -> Callable:
+    """Compiled `label_step` with the frozen extractor bound to it."""
+    mesh = data_mesh()
+    build = generator_builder(config, role="extractor")
+    graph = abstract_graph(lambda rngs: build(rngs).encoder)
+    compiled = jax.jit(
+        partial(
+            label_step,
+            graph,
+            options=options,
+            stats=image_stats(config),
+            patch_size=config.model.patch_size,
+        ),
+        out_shardings=(split_over_data(mesh), replicated(mesh)),
+    )
+    return partial(compiled, replicate(mesh, extractor))
