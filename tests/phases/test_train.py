@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from exits_jax import main
-from exits_jax.phases.runs import jitted_step
+from exits_jax.phases import runs
 from tests import toy
 
 pytestmark = pytest.mark.slow
@@ -66,9 +66,9 @@ def resumed(dataset, tmp_path_factory, whole_run):
 
         return step
 
-    jitted_step = jitted_step
+    jitted_step = runs.jitted_step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "jitted_step", breaking)
+        patch.setattr(runs, "jitted_step", breaking)
         with pytest.raises(RuntimeError, match="went away"):
             main.run(config)
         assert toy.checkpoint(workdir, "train")["step"] == 10
