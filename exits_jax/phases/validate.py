@@ -1,13 +1,51 @@
 """What can be known of a configuration before anything is read or compiled."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import ml_collections as mlc
 
-from exits_jax.models.vit import INITS
+from exits_jax.models.vit import INITS, VitConfig
 from exits_jax.phases.options import encoder_config
 from exits_jax.phases.workdir import ConfigError
+
+CHOICES = {
+    "data.points": ("extremenet", "clean"),
+    "data.on_bad": ("skip", "error"),
+    "loss.method": ("exits", "mil_crf"),
+    "loss.pooling": ("bilinear", "area"),
+    "loss.crf_image": ("student", "clean"),
+    "points.walk": ("hops", "converged"),
+    "points.background": ("outside", "centre"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.extractor_init": tuple(INITS),
+    "model.stem": ("patch", "conv"),
+    "model.extractor_stem": ("patch", "conv"),
+    "decoder.upsample_before": (3, 4),
+    "init.generator_from": ("encoder", "pretrain", "warmup"),
+    "generate.weights": ("student", "teacher", "both"),
+    "generate.empty": ("skip", "box"),
+    "evaluate.size_by": ("box", "mask"),
+}
+AT_LEAST_ONE = (
+    "batch_size",
+    "crop.size",
+    "model.patch_size",
+    "similarity.sinkhorn_rounds",
+    "points.num_hops",
+    "train.checkpoint_every",
+    "train.log_every",
+    "train.keep_checkpoints",
+    "generate.batch_size",
+)
+SHARES = (
+    "data.max_skip_fraction",
+    "crop.flip_rate",
+    "similarity.max_empty",
+    "points.dropout_rate",
+    "train.teacher_decay",
+)
 
 
 def validate(config: mlc.ConfigDict) -> None:
@@ -16,28 +54,36 @@ def validate(config: mlc.ConfigDict) -> None:
     Raises:
         ConfigError: With every fault, one per line.
     """
+    fields = config.to_dict()
+    value = lambda name: _at(fields, name)
     faults = []
 
     def expect(holds: bool, message: str) -> None:
         if not holds:
             faults.append(message)
 
-    def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-        expect(value in known, f"{name} = {value!r}: known are {', '.join(known)}.")
-
+    for name, known in CHOICES.items():
+        listed = ", ".join(map(str, known))
+        expect(value(name) in known, f"{name} = {value(name)!r}: known are {listed}.")
+    for name in AT_LEAST_ONE:
+        expect(value(name) >= 1, f"{name} = {value(name)}: must be at least 1.")
+    for name in SHARES:
+        in_range = 0 <= value(name) <= 1
+        expect(in_range, f"{name} = {value(name)}: must lie in [0, 1].")
     devices = jax.device_count()
+    for name in ("batch_size", "generate.batch_size"):
+        expect(
+            value(name) % devices == 0,
+            f"{name} = {value(name)} is not a multiple of the {devices} devices.",
+        )
     size, patch = config.crop.size, config.model.patch_size
     expect(
-        config.batch_size % devices == 0,
-        f"batch_size = {config.batch_size} is not a multiple of the {devices} devices.",
+        patch < 1 or size % patch == 0,
+        f"crop.size = {size} is no multiple of {patch} px patches.",
     )
     expect(
-        config.generate.batch_size % devices == 0,
-        f"generate.batch_size = {config.generate.batch_size} is not a multiple of the "
-        f"{devices} devices.",
-    )
-    expect(
-        size % patch == 0, f"crop.size = {size} is no multiple of {patch} px patches."
+        0 <= config.seed < 2**32,
+        f"seed = {config.seed}: must be at least 0 and below 2**32.",
     )
     expect(
         0 <= config.points.inward_margin_px < size / 2,
@@ -48,15 +94,13 @@ def validate(config: mlc.ConfigDict) -> None:
         config.points.bg_threshold <= config.points.fg_threshold,
         "points.bg_threshold must not exceed points.fg_threshold.",
     )
-    expect(config.points.num_hops >= 1, "points.num_hops must be at least 1.")
     expect(
-        0 <= config.points.dropout_rate <= 1,
-        f"points.dropout_rate = {config.points.dropout_rate}: must lie in [0, 1].",
+        0 <= config.points.blend < 1,
+        f"points.blend = {config.points.blend}: must lie in [0, 1).",
     )
-    expect(
-        0 < config.generate.threshold < 1,
-        f"generate.threshold = {config.generate.threshold}: must lie in (0, 1).",
-    )
+    for name in ("generate.threshold", "pretrain.mask_ratio"):
+        in_range = 0 < value(name) < 1
+        expect(in_range, f"{name} = {value(name)}: must lie in (0, 1).")
     expect(
         config.optimizer.lr_per_sample > 0, "optimizer.lr_per_sample must be positive."
     )
@@ -67,29 +111,69 @@ def validate(config: mlc.ConfigDict) -> None:
             steps is None or steps > 0, f"{section}.steps = {steps}: must be positive."
         )
         expect(config[section].epochs > 0, f"{section}.epochs must be positive.")
-    choice("data.points", config.data.points, ("extremenet", "clean"))
-    choice("data.on_bad", config.data.on_bad, ("skip", "error"))
-    choice("loss.method", config.loss.method, ("exits", "mil_crf"))
-    choice("loss.pooling", config.loss.pooling, ("bilinear", "area"))
-    choice("loss.crf_image", config.loss.crf_image, ("student", "clean"))
-    choice("points.walk", config.points.walk, ("hops", "converged"))
-    choice("points.background", config.points.background, ("outside", "centre"))
-    choice("model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    choice("model.extractor_init", config.model.extractor_init, tuple(INITS))
-    choice("model.stem", config.model.stem, ("patch", "conv"))
-    choice("model.extractor_stem", config.model.extractor_stem, ("patch", "conv"))
-    choice(
-        "init.generator_from",
-        config.init.generator_from,
-        ("encoder", "pretrain", "warmup"),
-    )
-    choice("generate.weights", config.generate.weights, ("student", "teacher", "both"))
-    choice("generate.empty", config.generate.empty, ("skip", "box"))
-    choice("evaluate.size_by", config.evaluate.size_by, ("box", "mask"))
-    depth = encoder_config(config, role="extractor").depth
+    splits = config.generate.splits
     expect(
-        all(1 <= layer <= depth for layer in config.similarity.layers),
-        f"similarity.layers = {config.similarity.layers}: the encoder has {depth}.",
+        bool(splits) and set(splits) <= {"train", "val"},
+        f"generate.splits = {splits!r}: one or both of 'train' and 'val' are expected.",
     )
+    listed_ids = config.evaluate.separated_ids
+    expect(
+        not listed_ids or Path(listed_ids).is_file(),
+        f"evaluate.separated_ids: there is no file {listed_ids}.",
+    )
+    faults += _faults_of_encoders(config) + _faults_of_order(config)
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:
+    """Widths that cannot be divided as they must be, layers that do not exist."""
+    encoder = encoder_config(config, role="extractor")
+    faults = _faults_of_widths("model", encoder)
+    depth, layers = encoder.depth, config.similarity.layers
+    if not all(1 <= layer <= depth for layer in layers):
+        faults.append(f"similarity.layers = {layers}: the encoder has {depth}.")
+    if config.similarity.select and not config.similarity.select_hops:
+        faults.append("similarity.select_hops is empty; name a number of hops to try.")
+    if config.pretrain.enabled:
+        section = config.pretrain
+        decoder = encoder._replace(
+            dim=section.decoder_dim, heads=section.decoder_heads, stem="patch"
+        )
+        faults += _faults_of_widths("pretrain.decoder", decoder)
+        if config.model.extractor_stem != "patch":
+            faults.append(
+                "pretrain.enabled needs model.extractor_stem = 'patch': the "
+                "overlapping convolutions of the other stem show hidden pixels."
+            )
+    return faults
+
+
+def _faults_of_widths(name: str, encoder: VitConfig) -> list[str]:
+    join = "_" if "." in name else "."
+    faults = []
+    if encoder.dim % encoder.heads:
+        faults.append(
+            f"{name}{join}dim = {encoder.dim} is no multiple of the "
+            f"{encoder.heads} heads."
+        )
+    if encoder.dim % 4:
+        faults.append(f"{name}{join}dim = {encoder.dim} is no multiple of 4.")
+    return faults
+
+
+def _faults_of_order(config: mlc.ConfigDict) -> list[str]:
+    """What a phase is to start from although no phase makes it."""
+    source = config.init.generator_from
+    if source in ("pretrain", "warmup") and not config[source].enabled:
+        return [
+            f"init.generator_from = {source!r}, but {source}.enabled is False: set it "
+            "to True, or start from 'encoder'."
+        ]
+    return []
+
+
+def _at(fields: dict[str, Any], name: str) -> Any:
+    for key in name.split("."):
+        fields = fields[key]
+    return fields

@@ -24,10 +24,18 @@ from exits_jax.phases.workdir import ConfigError
         ("generate.weights", "ema", "known are student, teacher, both"),
         ("data.on_bad", "ignore", "known are skip, error"),
         ("model.size", "huge2", "model.size: .*'huge2'"),
+        ("model.dim", 33, "model.dim = 33 is no multiple of the 2 heads"),
+        ("pretrain.decoder_dim", 18, "pretrain.decoder_dim = 18 is no multiple of 4"),
+        ("model.extractor_stem", "conv", "pretrain.enabled needs model.extractor_stem"),
+        ("warmup.enabled", False, "'warmup', but warmup.enabled is False"),
+        ("train.checkpoint_every", 0, "checkpoint_every = 0: must be at least 1"),
+        ("generate.splits", ("trian",), r"generate.splits = \('trian',\): one or both"),
+        ("evaluate.separated_ids", "none.json", "there is no file none.json"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(field, value, message):
     config = tiny.get_config()
+    config.init.generator_from = "warmup"
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError, match=message):
         validate(config)
