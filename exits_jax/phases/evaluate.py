@@ -41,13 +41,14 @@ class Measured(NamedTuple):
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `evaluation.json` and the contact sheet; prints the table.
 
-    Every true mask counts: an object without a pseudo mask has IoU 0. Crowd regions
-    and objects with a side of `data.min_side_px` or less are left out.
+    Every true mask counts: an object without a pseudo mask has IoU 0. Crowd regions,
+    what `prepare` left out and objects with a side of `data.min_side_px` or less do
+    not count.
     """
     if not begin(config, workdir, "evaluate"):
         return
     sources = workdir.facts("prepare")["sources"]
-    split = "val" if "val" in sources else "train"
+    split = _split(config, sources)
     source = read_source(sources[split])
     folder = workdir.path if split == "train" else workdir / split
     pseudo = _pseudo_masks(folder)
@@ -72,6 +73,18 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     separated = {found.item.annotation_id for found in measured if found.is_separated}
     draw_pictures(config, workdir, objects, pseudo, truth, ious, separated)
     workdir.finish("evaluate")
+
+
+def _split(config: mlc.ConfigDict, sources: dict[str, str]) -> str:
+    """The validation split where there is one that has masks, else the other."""
+    labeled = [name for name in ("val", "train") if name in config.generate.splits]
+    found = [name for name in labeled if name in sources]
+    if not found:
+        raise ConfigError(
+            f"generate.splits = {config.generate.splits!r} names no split of this run, "
+            f"which has {', '.join(sources)}: there is no mask to evaluate."
+        )
+    return found[0]
 
 
 def _write_summary(

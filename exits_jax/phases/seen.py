@@ -74,7 +74,7 @@ def _finder(config: mlc.ConfigDict, workdir: Workdir):
             "bg": pseudo.bg,
         }
 
-    return partial(find, jax.device_get(extractor(config, workdir)))
+    return partial(find, extractor(config, workdir))
 
 
 def true_mask_of(truth: dict[Any, Any], item: Instance) -> np.ndarray | None:
@@ -103,13 +103,14 @@ def point_quality(
 
     Returns:
         Share of seeds on the object; precision of the pseudo foreground and background;
-        share of the box's cells that they cover; share of crops without any. Empty
-        for methods without an extractor.
+        share of the box's cells that they cover; share of crops without any; number
+        of crops, which leaves out objects without points or a readable true mask.
+        Empty for methods without an extractor.
     """
     if not uses_extractor(config) or not objects:
         return {}
     side = config.crop.size // config.model.patch_size
-    counts = np.zeros(8)
+    counts = np.zeros(9)
     for item, seen in zip(objects, look_at(config, workdir, objects), strict=True):
         true_mask = true_mask_of(truth, item)
         if true_mask is None or not seen["has_points"]:
@@ -128,15 +129,16 @@ def point_quality(
             bg.sum(),
             seen["unlabeled"].sum(),
             not (fg.any() or bg.any()),
+            1,
         )
     share = lambda part, whole: float(part / whole) if whole else 0.0
-    on_seeds, seeds, right_fg, fg, right_bg, bg, in_box, empty = counts
+    on_seeds, seeds, right_fg, fg, right_bg, bg, in_box, empty, crops = counts
     shares = (
         share(on_seeds, seeds),
         share(right_fg, fg),
         share(right_bg, bg),
         share(fg, in_box),
         share(bg, in_box),
-        share(empty, len(objects)),
+        share(empty, crops),
     )
-    return dict(zip(POINT_SHARES, shares, strict=True)) | {"crops": len(objects)}
+    return dict(zip(POINT_SHARES, shares, strict=True)) | {"crops": int(crops)}
