@@ -27,6 +27,7 @@ SHARED = (
     "phases/prepare.json",
     "phases/pretrain.json",
     "phases/warmup.json",
+    "checkpoints/pretrain",
     "checkpoints/warmup",
     "checkpoints/start",
 )
@@ -63,6 +64,7 @@ def main(_) -> None:
     lead = {
         group: exits[group]["object_miou"] - baseline[group]["object_miou"]
         for group in ("all", "separated")
+        if exits[group]["count"]
     }
     for group, points in lead.items():
         print(f"EXITS leads MIL + CRF by {100 * points:.1f} points on {group} objects")
