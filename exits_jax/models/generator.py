@@ -3,10 +3,8 @@
 from flax import nnx
 from jaxtyping import Array, Float
 
-from exits_jax.models.mask_decoder import DecoderConfig, MaskDecoder
+from exits_jax.models.mask_decoder import ALL_SIZES, DecoderConfig, MaskDecoder
 from exits_jax.models.vit import VisionTransformer, VitConfig
-
-ALL_SIZES = ("small", "medium", "large")
 
 
 class PseudoLabelGenerator(nnx.Module):

@@ -20,6 +20,7 @@ from exits_jax.ops.resize import resize_bilinear, resize_map
 # the original image. In the order of the areas.
 SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
 AREAS = {"small": 0, "medium": 32**2, "large": 96**2}
+ALL_SIZES = tuple(SCALES)
 
 _kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -56,7 +57,7 @@ class MaskDecoder(nnx.Module):
         patches: Float[Array, "b n n d"],
         box_area: Float[Array, " b"],
         *,
-        sizes: tuple[str, ...] = ("small", "medium", "large"),
+        sizes: tuple[str, ...] = ALL_SIZES,
     ) -> Float[Array, "b h w"]:
         """Logits, `mask_ratio` times finer than the patches.
 
