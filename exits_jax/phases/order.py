@@ -5,18 +5,12 @@ import ml_collections as mlc
 from exits_jax.phases.options import needs_warmup
 from exits_jax.phases.workdir import Workdir
 
-# The parts of a configuration that decide what each phase makes.
-
-
 DATA = ("seed", "data")
-
-
+# The parts of a configuration that decide what each phase makes.
 SECTIONS = {
     "prepare": DATA,
     "pretrain": (*DATA, "batch_size", "crop", "model", "init", "optimizer", "pretrain"),
 }
-
-
 SECTIONS["warmup"] = (
     *SECTIONS["pretrain"],
     "decoder",
@@ -24,14 +18,8 @@ SECTIONS["warmup"] = (
     "warmup",
     "points",
 )
-
-
 SECTIONS["train"] = (*SECTIONS["warmup"], "loss", "train")
-
-
 SECTIONS["generate"] = (*SECTIONS["train"], "generate")
-
-
 SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
 
 

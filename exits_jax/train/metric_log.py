@@ -24,7 +24,7 @@ class MetricLog:
             self._board = SummaryWriter(str(Path(workdir) / "tensorboard" / run))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Records the metrics of the steps up to `step`, this one included."""
+        """Records the means since the last call; `step` steps are done."""
         if not self._active:
             return
         row = {"run": self._run, "step": step, **metrics}
