@@ -13,6 +13,7 @@ from exits_jax.data.annotations import (
     AnnotationError,
     Instance,
     Problem,
+    fault,
     is_id,
     read_instances,
     read_source,
@@ -149,11 +150,19 @@ def _check_crowds(
     for record in source["annotations"]:
         if (identity := _identity(record)) in crowds:
             masks.setdefault(identity, record.get("segmentation"))
+    sized = {
+        image["id"]
+        for image in source["images"]
+        if image.get("height") is not None and image.get("width") is not None
+    }
     kept, problems = [], []
     for item in items:
         if item.is_crowd:
+            mask = masks[item.annotation_id]
             try:
-                decode_mask(masks[item.annotation_id], *item.image_size)
+                decode_mask(mask, *item.image_size)
+                if isinstance(mask, list) and item.image_id not in sized:
+                    raise fault("E207", "Its polygons need the image's width, height.")
             except AnnotationError as error:
                 message = (
                     f"Annotation {item.annotation_id}: this crowd region has no usable "
@@ -177,7 +186,7 @@ def _check_images(
     """Splits the objects by whether their image can be read and has the stated size."""
     sizes = {item.image_path: item.image_size for item in items}
 
-    def fault(path: str) -> tuple[str, str] | None:
+    def look_for_fault(path: str) -> tuple[str, str] | None:
         try:
             size = check_image(path, full=full)
         except (ImageError, FileNotFoundError) as error:
@@ -190,7 +199,7 @@ def _check_images(
         return None
 
     with ThreadPoolExecutor() as pool:
-        faults = dict(zip(sizes, pool.map(fault, sizes), strict=True))
+        faults = dict(zip(sizes, pool.map(look_for_fault, sizes), strict=True))
     kept, problems = [], []
     for item in items:
         found = faults[item.image_path]

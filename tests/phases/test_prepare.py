@@ -105,6 +105,21 @@ def test_a_bad_record_is_skipped_with_its_reason(folder, name):
     assert len(left["annotations"]) == expected
 
 
+def test_a_crowd_whose_polygons_have_no_frame_is_skipped(folder):
+    source = _source(folder)
+    record = source["annotations"][0]
+    record |= {"iscrowd": 1, "segmentation": [[5, 5, 30, 5, 30, 30]]}
+    image = next(i for i in source["images"] if i["id"] == record["image_id"])
+    del image["height"], image["width"]
+    toy.write_annotations(folder, source)
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    skipped = json.loads(
+        (folder / "run" / "annotations" / "train_skipped.json").read_text()
+    )
+    messages = {row["annotation_id"]: row["message"] for row in skipped}
+    assert "polygons need the image's width, height" in messages[record["id"]]
+
+
 def test_too_many_bad_records_are_an_error_anyway(folder, capsys):
     for number in range(1, 7):
         (folder / "images" / f"000{number}.jpg").unlink()
