@@ -211,14 +211,15 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree; None if it is not a git checkout."""
+    """The commit of the source tree; None without a git checkout or without git."""
     folder = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    describe = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    try:
+        asked = subprocess.run(
+            [*describe, "--abbrev=12"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
     return asked.stdout.strip() or None
 
 
