@@ -16,6 +16,7 @@ import exits_jax
 from exits_jax.data.annotations import Instance, Problem, read_source
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, paste_logits
+from exits_jax.data.images import ImageError, check_image
 from exits_jax.export.coco import PseudoInstance, write_coco
 from exits_jax.export.evaluation import write_json
 from exits_jax.export.floors import box_mask
@@ -44,6 +45,7 @@ from exits_jax.train.step import predict_step
 
 _logger = logging.getLogger(__name__)
 Labeled = PseudoInstance | Problem
+IN_FLIGHT = 1024  # objects whose logits may wait for a thread
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -87,15 +89,14 @@ def label_objects(
         for rows, logits in _predictions(config, predict, objects, name):
             for row in np.flatnonzero(rows["index"] >= 0):
                 item = objects[rows["index"][row]]
-                if not rows["valid"][row]:
-                    why = f"Annotation {item.annotation_id}: unreadable image."
-                    failed: Future[Labeled] = Future()
-                    failed.set_result(Problem(item.annotation_id, "E113", why))
-                    work.append(failed)
-                    continue
-                window = Window(*(int(edge) for edge in rows["window"][row]))
-                make = partial(_pseudo_mask, config, item, window, logits[row])
+                if rows["valid"][row]:
+                    window = Window(*(int(edge) for edge in rows["window"][row]))
+                    make = partial(_pseudo_mask, config, item, window, logits[row])
+                else:
+                    make = partial(_unreadable, item)
                 work.append(pool.submit(make))
+                if len(work) >= IN_FLIGHT:  # a slow host must not pile up logits
+                    work[-IN_FLIGHT].result()
         return [future.result() for future in work]
 
 
@@ -184,6 +185,16 @@ def _pseudo_mask(
         num_parts=count_parts(mask),
         flags=tuple(flags),
     )
+
+
+def _unreadable(item: Instance) -> Problem:
+    """Why the image of an object gave no crop."""
+    code, why = "E110", "its image has another size than the annotations say."
+    try:
+        check_image(item.image_path, full=True)
+    except (ImageError, FileNotFoundError) as error:
+        code, why = "E113", str(error)
+    return Problem(item.annotation_id, code, f"Annotation {item.annotation_id}: {why}")
 
 
 def _trees(weights: str) -> tuple[str, ...]:
