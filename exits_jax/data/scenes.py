@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 # Ids with gaps, as in COCO: code that counts on 1..K shows its mistake here.
 CATEGORIES = {"ellipse": 2, "polygon": 3, "star": 5, "ring": 8, "cross": 13}
 
+_logger = logging.getLogger(__name__)
 _SPLITS = ("train", "val")
 _VERSION = 1  # raised whenever the same parameters give other pictures
 _SUPERSAMPLING = 4
@@ -83,7 +84,7 @@ def draw_scenes(
     parameters = {"version": _VERSION, "size": size, "seed": seed, **counts}
     marker = folder / "scenes.json"
     if _is_finished(marker, parameters):
-        logging.info("%s already holds these scenes", folder)
+        _logger.info("%s already holds these scenes", folder)
         return
     marker.unlink(missing_ok=True)
     for split_index, split in enumerate(_SPLITS):
