@@ -12,10 +12,15 @@ from flax import nnx
 from exits_jax.data.augment import Photometric
 from exits_jax.data.batches import CropOptions
 from exits_jax.models.generator import PseudoLabelGenerator
-from exits_jax.models.mask_decoder import DecoderConfig
+from exits_jax.models.mask_decoder import ALL_SIZES, AREAS, DecoderConfig
 from exits_jax.models.vit import VitConfig, vit_config
 from exits_jax.phases.workdir import ConfigError, Workdir
-from exits_jax.train.objectives import CrfOptions, ImageStats, Weights
+from exits_jax.train.objectives import (
+    TRAINING_SIZES,
+    CrfOptions,
+    ImageStats,
+    Weights,
+)
 from exits_jax.train.step import PointOptions
 
 ROLES = ("generator", "extractor")  # the two models of stage 1
@@ -128,6 +133,12 @@ def loss_weights(config: mlc.ConfigDict) -> Weights:
         crf_ramp_steps=loss.crf_ramp_steps,
         mil_ramp_steps=loss.baseline_mil_ramp_steps,
     )
+
+
+def training_sizes(config: mlc.ConfigDict) -> tuple[str, ...]:
+    """The object sizes that the area filter lets through."""
+    smallest = config.data.min_area_px
+    return TRAINING_SIZES if smallest >= AREAS[TRAINING_SIZES[0]] else ALL_SIZES
 
 
 def crf_options(config: mlc.ConfigDict) -> CrfOptions:

@@ -4,6 +4,7 @@ Losses come as one value per crop; the mean over valid crops is taken here, once
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ Metrics = dict[str, Float[Array, ""]]
 LossFn = Callable[
     [Params, Params | None, Batch, Int[Array, ""]], tuple[Float[Array, ""], Metrics]
 ]
-TRAINING_SIZES = ("medium", "large")  # the area filter lets no small object through
+TRAINING_SIZES = ("medium", "large")  # what the baseline's area filter lets through
 
 
 class ImageStats(NamedTuple):
@@ -55,12 +56,18 @@ def normalise(pixels: Array, stats: ImageStats) -> Float[Array, "b h w 3"]:
     return (pixels.astype(jnp.float32) / 255 - mean) / std
 
 
-def mil_objective(graph: nnx.GraphDef, *, stats: ImageStats) -> LossFn:
+def mil_objective(
+    graph: nnx.GraphDef,
+    *,
+    stats: ImageStats,
+    sizes: tuple[str, ...] = TRAINING_SIZES,
+) -> LossFn:
     """Box tightness alone, Eq. (1): the warm-up of the similarity extractor."""
+    predict = partial(_probabilities, graph, stats=stats, sizes=sizes)
 
     def loss_fn(params, teacher_params, batch, step):
         del teacher_params, step
-        probs = _probabilities(graph, params, batch, batch["student_image"], stats)
+        probs = predict(params, batch, batch["student_image"])
         loss = _mean(mil_loss(probs, _box_mask(batch, probs)), batch)
         return loss, {"loss/total": loss, "loss/mil": loss}
 
@@ -74,11 +81,13 @@ def exits_objective(
     crf: CrfOptions,
     stats: ImageStats,
     pooling: str,
+    sizes: tuple[str, ...] = TRAINING_SIZES,
 ) -> LossFn:
     """L_overall of Eq. (10); the batch carries the supervision of `label_step`."""
+    predict = partial(_probabilities, graph, stats=stats, sizes=sizes)
 
     def loss_fn(params, teacher_params, batch, step):
-        probs = _probabilities(graph, params, batch, batch["student_image"], stats)
+        probs = predict(params, batch, batch["student_image"])
         box = _box_mask(batch, probs)
         on_points = point_loss(
             probs,
@@ -90,7 +99,8 @@ def exits_objective(
             pooling=pooling,
         )
         point = _mean(on_points, batch)
-        refined = _refined(graph, teacher_params, batch, probs, box, crf, stats)
+        teacher = predict(teacher_params, batch, batch["image"])
+        refined = _refined(batch, (probs + teacher) / 2, box, crf, stats)
         colour = _mean(crf_loss(probs, refined), batch)
         ramp = _ramp(step, weights.crf_ramp_steps)
         loss = weights.point * point + ramp * weights.crf * colour
@@ -105,15 +115,22 @@ def exits_objective(
 
 
 def box_objective(
-    graph: nnx.GraphDef, *, weights: Weights, crf: CrfOptions, stats: ImageStats
+    graph: nnx.GraphDef,
+    *,
+    weights: Weights,
+    crf: CrfOptions,
+    stats: ImageStats,
+    sizes: tuple[str, ...] = TRAINING_SIZES,
 ) -> LossFn:
     """MIL and CRF on every crop and no point: the paper's baseline, Table 5 row 1."""
+    predict = partial(_probabilities, graph, stats=stats, sizes=sizes)
 
     def loss_fn(params, teacher_params, batch, step):
-        probs = _probabilities(graph, params, batch, batch["student_image"], stats)
+        probs = predict(params, batch, batch["student_image"])
         box = _box_mask(batch, probs)
         tightness = _mean(mil_loss(probs, box), batch)
-        refined = _refined(graph, teacher_params, batch, probs, box, crf, stats)
+        teacher = predict(teacher_params, batch, batch["image"])
+        refined = _refined(batch, (probs + teacher) / 2, box, crf, stats)
         colour = _mean(crf_loss(probs, refined), batch)
         ramp = _ramp(step, weights.crf_ramp_steps)
         rise = _ramp(step, weights.mil_ramp_steps)
@@ -141,9 +158,11 @@ def autoencoder_objective(graph: nnx.GraphDef, *, stats: ImageStats) -> LossFn:
     return loss_fn
 
 
-def _probabilities(graph, params, batch, pixels, stats) -> Float[Array, "b m m"]:
+def _probabilities(
+    graph, params, batch, pixels, *, stats, sizes
+) -> Float[Array, "b m m"]:
     logits = bind(graph, params)(
-        normalise(pixels, stats), batch["box_area"], sizes=TRAINING_SIZES
+        normalise(pixels, stats), batch["box_area"], sizes=sizes
     )
     return jax.nn.sigmoid(logits.astype(jnp.float32))
 
@@ -156,16 +175,13 @@ def _box_mask(batch: Batch, probs: Array) -> Float[Array, "b m m"]:
     )
 
 
-def _refined(
-    graph, teacher_params, batch, probs, box, crf: CrfOptions, stats
-) -> Float[Array, "b m m"]:
-    """CRF(M^avg): student and teacher averaged and refined, without a gradient."""
-    teacher = _probabilities(graph, teacher_params, batch, batch["image"], stats)
+def _refined(batch, average, box, crf: CrfOptions, stats) -> Float[Array, "b m m"]:
+    """CRF(M^avg): the average of student and teacher refined, without a gradient."""
     view = batch["student_image"] if crf.image == "student" else batch["image"]
-    colours = resize_bilinear(normalise(view, stats), *probs.shape[1:])
+    colours = resize_bilinear(normalise(view, stats), *average.shape[1:])
     refined = mean_field(
         colours,
-        jax.lax.stop_gradient(probs + teacher) / 2,
+        jax.lax.stop_gradient(average),
         box,
         num_rounds=crf.num_rounds,
         colour_scale=crf.colour_scale,
