@@ -4,7 +4,12 @@ import ml_collections as mlc
 
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import generator_builder, image_stats, needs_warmup
+from exits_jax.phases.options import (
+    generator_builder,
+    image_stats,
+    needs_warmup,
+    training_sizes,
+)
 from exits_jax.phases.order import begin
 from exits_jax.phases.pretrain import pretrained_encoder
 from exits_jax.phases.runs import Run, steps_of, train_run
@@ -42,7 +47,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
                 with_teacher=False,
             ),
             params=params,
-            loss_fn=mil_objective(abstract_graph(build), stats=image_stats(config)),
+            loss_fn=mil_objective(
+                abstract_graph(build),
+                stats=image_stats(config),
+                sizes=training_sizes(config),
+            ),
             objects=objects,
         )
     if config.similarity.select:
