@@ -11,6 +11,7 @@ from exits_jax.phases.options import (
     loss_weights,
     point_options,
     selected,
+    training_sizes,
     uses_extractor,
 )
 from exits_jax.phases.order import begin
@@ -34,12 +35,19 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     objects = training_instances(config, workdir)
     graph = abstract_graph(generator_builder(config, role="generator"))
     stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
-    make_labels = None
+    make_labels, sizes = None, training_sizes(config)
     if config.loss.method == "mil_crf":
-        loss_fn = box_objective(graph, weights=weights, crf=crf, stats=stats)
+        loss_fn = box_objective(
+            graph, weights=weights, crf=crf, stats=stats, sizes=sizes
+        )
     else:
         loss_fn = exits_objective(
-            graph, weights=weights, crf=crf, stats=stats, pooling=config.loss.pooling
+            graph,
+            weights=weights,
+            crf=crf,
+            stats=stats,
+            pooling=config.loss.pooling,
+            sizes=sizes,
         )
         frozen = extractor(config, workdir) if uses_extractor(config) else {}
         choice = selected(workdir) if config.similarity.select else {}
@@ -59,7 +67,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
                 with_teacher=False,
             ),
             params=params,
-            loss_fn=mil_objective(graph, stats=stats),
+            loss_fn=mil_objective(graph, stats=stats, sizes=sizes),
             objects=objects,
         )
     train_run(
