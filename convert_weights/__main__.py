@@ -1,6 +1,8 @@
-"""Converts pretrained ViT weights into the parameter names of this package.
+"""Converts ViT weights and generators into the names of this package, and back.
 
   python -m convert_weights mae_pretrain_vit_base.pth --out=weights/mae_base.safetensors
+  python -m convert_weights runs/voc --out=weights/voc_generator.safetensors
+  python -m convert_weights weights/voc_generator.safetensors --to=timm --out=FILE
 
 Exit status: 0 done, 2 a wrong command line or output path, 3 a source that cannot be
 converted. A failed run leaves no output file.
@@ -10,14 +12,26 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from convert_weights import sources, targets
-from convert_weights.convert import ConversionError, convert, read_encoder
+import numpy as np
+
+from convert_weights import exports, facts, resize, runs, sources, targets
+from convert_weights.convert import ConversionError, Converted, convert
 from convert_weights.rules import KINDS, detect_kind
+from convert_weights.shapes import is_generator, read_encoder
 
 _USAGE, _BAD_INPUT = 2, 3
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+_DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}
+_OWN = ("format", "exits_jax_version", "contents")  # never taken from a source
+
+
+class _Source(NamedTuple):
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]  # of a run; read later for files
+    sha256: str
+    kind: str | None
+    name: str
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--out=FILE.safetensors is needed (or --dry-run, --inspect)")
     if args.out is not None:
         try:
-            targets.check_target(args.out, args.source)
+            targets.check_target(args.out, args.source, is_folder=args.to == "hf")
         except ValueError as error:
             return _fail(error, _USAGE)
     try:
@@ -40,89 +54,220 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    tensors = sources.read_source(args.source)
-    sha256 = sources.digest(args.source)
-    detected = detect_kind(tensors)
-    print(f"read {args.source}: {len(tensors)} tensors, sha256 {sha256}")
-    kind = args.kind or detected
-    if kind is not None:
-        print(f"kind {kind} ({'given' if args.kind else 'told from the names'})")
+    source = _read(args)
     if args.inspect:
-        for name in sorted(tensors):
-            print(f"  {name} {tensors[name].shape} {tensors[name].dtype}")
-        return 0
-    if kind is None:
-        first = ", ".join(sorted(tensors)[:3])
+        return _inspect(source, args.source)
+    if source.kind is None:
+        first = ", ".join(sorted(source.tensors)[:3])
         raise sources.SourceError(
             f"{args.source}: the names ({first}, ...) belong to no known kind. "
             f"Known kinds: {', '.join(KINDS)}. Choose one with --kind."
         )
-
-    params, dropped = convert(tensors, KINDS[kind])
-    encoder = read_encoder(params)
-    size = sum(value.size for value in params.values())
-    print(
-        f"{encoder.architecture}: {encoder.depth} blocks of width {encoder.width}, "
-        f"{len(params)} parameters with {size:,} values"
-    )
-    print(f"dropped by rule: {', '.join(dropped) or 'nothing'}")
+    converted = convert(source.tensors, KINDS[source.kind])
+    print(_summary(converted))
+    params = converted.params
+    metadata = _metadata(args, source, params)
+    try:
+        if args.patch_size is not None:
+            params, said = resize.resize_patches(params, args.patch_size)
+            print(said)
+    except ValueError as error:
+        return _fail(error, _USAGE)
+    if args.grid is not None:
+        params, said = resize.resize_positions(params, args.grid)
+        print(said)
+    metadata |= _sizes(params, metadata)
+    tensors = exports.export(params, args.to)
+    if args.to in ("hf", "torch-generator") and "heads" not in metadata:
+        return _fail(f"{args.source}: --to={args.to} needs --heads=NUMBER.", _USAGE)
     if args.dry_run:
+        _print_table(converted, source.tensors)
         print("dry run: nothing written")
         return 0
-    metadata = {
-        "format": "exits_jax",
-        "exits_jax_version": _version(),
-        "source": args.source.name,
-        "source_sha256": sha256,
-        "kind": kind,
-        "architecture": encoder.architecture,
-        "width": str(encoder.width),
-        "depth": str(encoder.depth),
-        "patch_size": str(encoder.patch_size),
-        "mlp_width": str(encoder.mlp_width),
-        "image_mean": json.dumps(args.image_mean),
-        "image_std": json.dumps(args.image_std),
-        "licence": args.licence,
-    }
     try:
-        targets.write_safetensors(args.out, params, metadata)
+        if args.to == "hf":
+            documents = {
+                "config.json": exports.hf_config(params, int(metadata["heads"])),
+                "preprocessor_config.json": {
+                    "image_mean": json.loads(metadata["image_mean"]),
+                    "image_std": json.loads(metadata["image_std"]),
+                },
+            }
+            targets.write_folder(args.out, tensors, metadata, documents)
+            print(f"wrote {args.out}: {', '.join(['model.safetensors', *documents])}")
+            return 0
+        targets.write_safetensors(args.out, tensors, metadata)
     except OSError as error:
         return _fail(f"--out={args.out}: {error.strerror or error}.", _USAGE)
     print(f"wrote {args.out}: sha256 {sources.digest(args.out)}")
     return 0
 
 
+def _read(args: argparse.Namespace) -> _Source:
+    path = args.source
+    if runs.is_run(path):
+        tensors, metadata, folder = runs.read_run(path, args.weights)
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        print(f"read {folder}: {len(tensors)} parameters of the {args.weights}")
+        sha256 = sources.digest(*files)
+        return _Source(tensors, metadata, sha256, "exits_jax", f"{path.name} (a run)")
+    tensors = sources.read_source(path)
+    sha256 = sources.digest(*sources.files_of(path))
+    print(f"read {path}: {len(tensors)} tensors, sha256 {sha256}")
+    kind = args.kind or detect_kind(tensors)
+    if kind is not None:
+        print(f"kind {kind} ({'given' if args.kind else 'told from the names'})")
+    return _Source(tensors, {}, sha256, kind, path.name)
+
+
+def _inspect(source: _Source, path: Path) -> int:
+    metadata = source.metadata or sources.read_metadata(path)
+    for name, value in sorted(metadata.items()):
+        print(f"  {name}: {value}")
+    if source.kind is not None:
+        try:
+            print(_summary(convert(source.tensors, KINDS[source.kind])))
+        except ConversionError as error:
+            print(f"cannot be converted: {error}")
+    for name in sorted(source.tensors):
+        value = source.tensors[name]
+        print(f"  {name} {value.shape} {value.dtype}")
+    return 0
+
+
+def _summary(converted: Converted) -> str:
+    params = converted.params
+    encoder = read_encoder(params)
+    size = sum(value.size for value in params.values())
+    what = "generator of " if is_generator(params) else ""
+    return (
+        f"{what}{encoder.architecture}: {encoder.depth} blocks of width "
+        f"{encoder.width}, positions {encoder.grid}x{encoder.grid}, "
+        f"{len(params)} parameters with {size:,} values\n"
+        f"dropped by rule: {', '.join(converted.dropped) or 'nothing'}"
+    )
+
+
+def _print_table(converted: Converted, tensors: dict[str, np.ndarray]) -> None:
+    """What goes where."""
+    for name, value in converted.params.items():
+        came = converted.origin[name]
+        print(f"  {came} {tensors[came.split(', ')[0]].shape} -> {name} {value.shape}")
+    for name in converted.dropped:
+        print(f"  {name} {tensors[name].shape} -> dropped")
+
+
+def _metadata(
+    args: argparse.Namespace, source: _Source, params: dict[str, np.ndarray]
+) -> dict[str, str]:
+    """Where the weights come from, and what their user has to know."""
+    kind = source.kind or ""
+    own = {"source": source.name, "source_sha256": source.sha256, "kind": kind}
+    if source.metadata:
+        said, remarks = source.metadata, []
+    else:
+        said, remarks = facts.facts_of(args.source, kind, read_encoder(params))
+    for remark in remarks:
+        print(f"note: {remark}")
+    said = {name: value for name, value in said.items() if name not in _OWN}
+    metadata = {
+        "image_mean": json.dumps(facts.IMAGENET[0]),
+        "image_std": json.dumps(facts.IMAGENET[1]),
+        "licence": "unknown",
+        **own,
+        **said,  # one of our files names its first source
+        "format": "exits_jax" if args.to == "exits_jax" else "pt",
+        "exits_jax_version": _version(),
+    }
+    given = {
+        "image_mean": args.image_mean and json.dumps(args.image_mean),
+        "image_std": args.image_std and json.dumps(args.image_std),
+        "licence": args.licence,
+        "heads": args.heads and str(args.heads),
+    }
+    return metadata | {name: value for name, value in given.items() if value}
+
+
+def _sizes(params: dict[str, np.ndarray], metadata: dict[str, str]) -> dict[str, str]:
+    encoder = read_encoder(params)
+    sizes = {
+        "architecture": encoder.architecture,
+        "width": str(encoder.width),
+        "depth": str(encoder.depth),
+        "patch_size": str(encoder.patch_size),
+        "mlp_width": str(encoder.mlp_width),
+        "grid": str(encoder.grid),
+        "contents": "generator" if is_generator(params) else "encoder",
+    }
+    heads = metadata.get("heads", encoder.heads)
+    if heads is not None:
+        sizes["heads"] = str(heads)
+    if is_generator(params):
+        sizes["decoder"] = metadata.get("decoder", json.dumps(_DECODER))
+    return sizes
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m convert_weights",
-        description="Converts pretrained ViT weights (timm, DeiT and MAE names).",
+        description="Converts ViT weights and whole generators, from and to PyTorch.",
+        epilog="Kinds and examples: docs/weights.md",
     )
     parser.add_argument(
-        "source", type=Path, help=".safetensors, .pth, .pt or .bin file"
+        "source",
+        type=Path,
+        help=".safetensors, .pth, .pt, .bin, .ckpt or .npz file, a Hugging Face folder "
+        "or the workdir of a finished run",
     )
-    parser.add_argument("--out", type=Path, help="the .safetensors file to write")
+    parser.add_argument(
+        "--out", type=Path, help="the .safetensors file to write (--to=hf: a folder)"
+    )
+    parser.add_argument(
+        "--to", choices=exports.TARGETS, default="exits_jax", help="names to write"
+    )
     parser.add_argument(
         "--kind", choices=list(KINDS), help="default: told from the tensor names"
     )
     parser.add_argument(
+        "--weights",
+        choices=list(runs.WEIGHTS),
+        default="student",
+        help="which of a run's two models (default: student)",
+    )
+    parser.add_argument(
+        "--grid",
+        type=_positive,
+        help="interpolate the position table to GRID x GRID patches",
+    )
+    parser.add_argument(
+        "--patch-size", type=_positive, help="resample the patch embedding to this, px"
+    )
+    parser.add_argument(
+        "--heads", type=_positive, help="of the attention, where nothing else says it"
+    )
+    parser.add_argument(
         "--image-mean",
         type=_three_numbers,
-        default=_IMAGENET_MEAN,
-        help="R,G,B of images in [0, 1] (default: ImageNet's); stored with the weights",
+        help="R,G,B of images in [0, 1] (default: the source's, or ImageNet's, or 0.5 "
+        "for .npz); stored with the weights",
+    )
+    parser.add_argument("--image-std", type=_three_numbers, help="likewise")
+    parser.add_argument("--licence", help="of the source; stored with the weights")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="convert and check, print what goes where, write nothing",
     )
     parser.add_argument(
-        "--image-std", type=_three_numbers, default=_IMAGENET_STD, help="likewise"
-    )
-    parser.add_argument(
-        "--licence", default="unknown", help="of the source; stored with the weights"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="convert and check, write nothing"
-    )
-    parser.add_argument(
-        "--inspect", action="store_true", help="only list what the source holds"
+        "--inspect", action="store_true", help="only summarise what the source holds"
     )
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 512:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to 512")
+    return int(text)
 
 
 def _three_numbers(text: str) -> tuple[float, ...]:

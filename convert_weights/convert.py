@@ -1,22 +1,12 @@
 """Applies the rules of one kind; all that does not fit is reported together."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights.rules import Rule, find_rule
-
-_FAMILY = {  # (width, blocks) -> name
-    (192, 12): "vit_tiny",
-    (384, 12): "vit_small",
-    (768, 12): "vit_base",
-    (1024, 24): "vit_large",
-    (1280, 32): "vit_huge",
-}
-
-_Shape = tuple[int | None, ...]  # None where nothing in the file says the size
+from convert_weights.rules import PARTS, Rule, find_rule
+from convert_weights.shapes import expected_shapes
 
 
 class ConversionError(ValueError):
@@ -31,36 +21,20 @@ class ConversionError(ValueError):
         super().__init__(f"{count} {noun} with {num_tensors} tensors:{lines}")
 
 
-class Encoder(NamedTuple):
-    """The sizes of a ViT, as read off its tensors; None where none says it."""
+class Converted(NamedTuple):
+    """Parameters under our names, and what became of each source tensor."""
 
-    width: int | None
-    depth: int
-    patch_size: int | None  # px
-    mlp_width: int | None
-    grid: int | None  # patches on a side of the position table
-
-    @property
-    def architecture(self) -> str:
-        """A name such as `vit_tiny_patch16`, the usual one for the usual sizes."""
-        family = _FAMILY.get(
-            (self.width or 0, self.depth), f"vit_width{self.width}_depth{self.depth}"
-        )
-        return f"{family}_patch{self.patch_size}"
+    params: dict[str, np.ndarray]  # float32, sorted by name
+    dropped: list[str]  # source names that a rule drops
+    origin: dict[str, str]  # parameter -> source name(s)
 
 
-def convert(
-    tensors: dict[str, np.ndarray], rules: Sequence[Rule]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Converted:
     """Renames and lays out all tensors of a checkpoint.
 
     Args:
       tensors: source name -> array.
       rules: a value of `rules.KINDS`.
-
-    Returns:
-      Parameter name -> float32 array, sorted by name, and the source names that a
-      rule dropped.
 
     Raises:
       ConversionError: tensors without a rule, tensors that meet in one parameter,
@@ -68,75 +42,40 @@ def convert(
         and values that are not finite; all of them at once.
     """
     params: dict[str, np.ndarray] = {}
+    pieces: dict[str, dict[int, np.ndarray]] = {}
     origin: dict[str, str] = {}
+    taken: dict[tuple[str, int | None], str] = {}
     dropped: list[str] = []
     problems: list[str] = []
     for name, value in sorted(tensors.items()):
         rule, target = find_rule(name, rules)
         if rule is None:
             problems.append(f"no rule for {name} {value.shape}")
-        elif target is None:
+            continue
+        if target is None:
             dropped.append(name)
-        elif target in origin:
-            problems.append(f"{name} -> {target}: already filled by {origin[target]}")
+            continue
+        place = (target, rule.part)
+        if place in taken:
+            problems.append(f"{name} -> {target}: already filled by {taken[place]}")
+            continue
+        taken[place] = name
+        origin[target] = f"{origin[target]}, {name}" if target in origin else name
+        try:
+            laid_out = _lay_out(value, rule)
+        except (ValueError, IndexError) as error:
+            problems.append(f"{name} -> {target}: {error}")
+            continue
+        if rule.part is None:
+            params[target] = laid_out
         else:
-            origin[target] = name
-            try:
-                params[target] = _lay_out(value, rule)
-            except (ValueError, IndexError) as error:
-                problems.append(f"{name} -> {target}: {error}")
-    problems += _misfits(params, origin)
+            pieces.setdefault(target, {})[rule.part] = laid_out
+    fused, misfits = _fuse(pieces, origin, taken)
+    params |= fused
+    problems += misfits + _misfits(params, origin)
     if problems:
         raise ConversionError(problems, len(tensors))
-    return {name: params[name] for name in sorted(params)}, dropped
-
-
-def read_encoder(params: dict[str, np.ndarray]) -> Encoder:
-    """Reads the sizes of the encoder off its converted parameters."""
-    kernel = params.get("patch_embedding/kernel", np.empty(()))
-    hidden = [v for k, v in params.items() if k.endswith("mlp/hidden/bias")]
-    rows = params.get("position_table", np.empty(())).shape[:1]
-    grid = math.isqrt(max(rows[0] - 1, 1)) if rows else None
-    blocks = [int(name.split("/")[1]) for name in params if name.startswith("blocks/")]
-    return Encoder(
-        width=kernel.shape[3] if kernel.ndim == 4 else None,
-        depth=max(blocks, default=0) + 1,
-        patch_size=kernel.shape[0] if kernel.ndim == 4 else None,
-        mlp_width=hidden[0].size if hidden else None,
-        grid=grid,
-    )
-
-
-def expected_shapes(encoder: Encoder) -> dict[str, _Shape]:
-    """Lists every parameter of an encoder of this size, with its shape."""
-    width, patch, hidden = encoder.width, encoder.patch_size, encoder.mlp_width
-    rows = None if encoder.grid is None else 1 + encoder.grid**2
-    qkv = None if width is None else 3 * width
-    shapes: dict[str, _Shape] = {
-        "patch_embedding/kernel": (patch, patch, 3, width),
-        "patch_embedding/bias": (width,),
-        "class_token": (1, 1, width),
-        "position_table": (rows, width),
-        "norm/scale": (width,),
-        "norm/bias": (width,),
-    }
-    block: dict[str, _Shape] = {
-        "norm_1/scale": (width,),
-        "norm_1/bias": (width,),
-        "attention/qkv/kernel": (width, qkv),
-        "attention/qkv/bias": (qkv,),
-        "attention/projection/kernel": (width, width),
-        "attention/projection/bias": (width,),
-        "norm_2/scale": (width,),
-        "norm_2/bias": (width,),
-        "mlp/hidden/kernel": (width, hidden),
-        "mlp/hidden/bias": (hidden,),
-        "mlp/output/kernel": (hidden, width),
-        "mlp/output/bias": (width,),
-    }
-    for i in range(encoder.depth):
-        shapes |= {f"blocks/{i}/{name}": shape for name, shape in block.items()}
-    return shapes
+    return Converted({name: params[name] for name in sorted(params)}, dropped, origin)
 
 
 def _lay_out(value: np.ndarray, rule: Rule) -> np.ndarray:
@@ -157,18 +96,44 @@ def _lay_out(value: np.ndarray, rule: Rule) -> np.ndarray:
     return laid_out
 
 
+def _fuse(
+    pieces: Mapping[str, Mapping[int, np.ndarray]],
+    origin: Mapping[str, str],
+    taken: Mapping[tuple[str, int | None], str],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Stacks query, key and value; says which of them are missing or differ."""
+    fused: dict[str, np.ndarray] = {}
+    problems = []
+    for target, parts in pieces.items():
+        missing = [name for k, name in enumerate(PARTS) if (target, k) not in taken]
+        shapes = {part.shape for part in parts.values()}
+        if missing:
+            problems.append(f"{origin[target]} -> {target}: no {', '.join(missing)}")
+        elif len(shapes) > 1:
+            problems.append(
+                f"{origin[target]} -> {target}: query, key and value differ in shape"
+            )
+        elif len(parts) == len(PARTS):
+            stacked = [parts[k] for k in range(len(PARTS))]
+            fused[target] = np.concatenate(stacked, axis=-1)
+    return fused, problems
+
+
 def _misfits(params: dict[str, np.ndarray], origin: dict[str, str]) -> list[str]:
-    """Compares the parameters with those of an encoder of their size."""
-    expected = expected_shapes(read_encoder(params))
+    """Compares the parameters with those of a model of their size."""
+    expected = expected_shapes(params)
     problems = []
     for name, value in params.items():
-        shape = expected[name]
+        shape = expected.get(name)
+        if shape is None:
+            problems.append(f"{origin[name]} -> {name}: no place in such a model")
+            continue
         fits = len(shape) == value.ndim and all(
             size in (None, actual) for size, actual in zip(shape, value.shape)
         )
         if not fits:
             text = str(shape).replace("None", "?")
-            if name == "position_table":
+            if name.endswith("position_table"):
                 text += ", one row for the class token and a square of patches"
             problems.append(
                 f"{origin[name]} -> {name}: expected {text}, got {value.shape}"

@@ -2,19 +2,31 @@
 
 import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 
-def check_target(path: Path, source: Path) -> None:
+def check_target(path: Path, source: Path, *, is_folder: bool = False) -> None:
     """Refuses an output path that could not be written, before any work is done.
+
+    Args:
+      path: where the output goes.
+      source: what is read.
+      is_folder: the output is a new folder, not a file.
 
     Raises:
       ValueError: the path is a folder, lies below a file, is the source itself, has
         another suffix than .safetensors, or its folder may not be written to.
     """
-    if path.suffix != ".safetensors":
+    if is_folder:
+        if path.exists():
+            raise ValueError(
+                f"--out={path}: exists, expected the name of a new folder."
+            )
+    elif path.suffix != ".safetensors":
         raise ValueError(f"--out={path}: expected a name that ends in .safetensors.")
     if path.is_dir():
         raise ValueError(f"--out={path}: is a folder, expected a file name.")
@@ -65,3 +77,25 @@ def write_safetensors(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_folder(
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    metadata: dict[str, str],
+    documents: Mapping[str, object],
+) -> None:
+    """Writes a folder of `model.safetensors` and JSON files, whole or not at all.
+
+    Raises:
+      OSError: the disk is full or the folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_safetensors(temporary / "model.safetensors", tensors, metadata)
+        for name, content in documents.items():
+            (temporary / name).write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

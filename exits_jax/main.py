@@ -21,7 +21,7 @@ from exits_jax.data.images import ImageError
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.order import SECTIONS
 from exits_jax.phases.validate import validate
-from exits_jax.phases.weights import WeightsError, file_encoder
+from exits_jax.phases.weights import WeightsError, check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.loop import InputChanged, Preempted
 
@@ -75,8 +75,8 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
         validate(config)
         workdir.open(config, {name: SECTIONS[name] for name in names})
         log_to(workdir)
-        if config.init.encoder and not workdir.is_finished("train"):
-            file_encoder(config)  # says what is wrong with it before hours pass
+        if not workdir.is_finished("train"):
+            check_files(config)
         for name in names:
             _run_phase(name, config, workdir)
     except (ConfigError, InputChanged) as error:

@@ -1,4 +1,4 @@
-"""Encoder weights as `convert_weights` writes them: safetensors with our names."""
+"""Weights as `convert_weights` writes them: safetensors with our names."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,15 @@ from safetensors import SafetensorError, safe_open
 
 from exits_jax.models.params import Params
 
+# Start of a usual name -> the public file that it is made from.
+PUBLIC = {
+    "mae": "mae_pretrain_vit_base.pth",
+    "deit": "deit_base_patch16_224-b5f2ef4d.pth",
+    "dino": "dino_vitbase16_pretrain.pth",
+    "in21k": "the model.safetensors of timm's vit_base_patch16_224.augreg_in21k "
+    "(with --image-mean=0.5,0.5,0.5 --image-std=0.5,0.5,0.5)",
+}
+
 
 def read_encoder(path: str | Path) -> tuple[Params, dict[str, str]]:
     """Parameters of an encoder and the metadata of their file.
@@ -18,18 +27,9 @@ def read_encoder(path: str | Path) -> tuple[Params, dict[str, str]]:
         ValueError: If it is not such a file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No weights at {path}. Make them with: python -m convert_weights "
-            f"SOURCE --out={path}, where SOURCE is a checkpoint of a timm, DeiT or "
-            "MAE ViT, such as mae_pretrain_vit_base.pth."
-        )
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}.") from error
+    arrays, metadata = _read(path)
+    if "encoder/position_table" in arrays:
+        return _nested(arrays)["encoder"], metadata
     if "position_table" not in arrays:
         raise ValueError(
             f"{path} does not hold an encoder under the names of exits_jax: it has no "
@@ -37,6 +37,37 @@ def read_encoder(path: str | Path) -> tuple[Params, dict[str, str]]:
             f"{path} --out=OTHER.safetensors"
         )
     return _nested(arrays), metadata
+
+
+def read_generator(path: str | Path) -> tuple[Params, dict[str, str]]:
+    """Parameters of a whole generator and the metadata of their file.
+
+    Raises:
+        FileNotFoundError: If the file is missing; the message says how to make it.
+        ValueError: If it is not such a file.
+    """
+    path = Path(path)
+    arrays, metadata = _read(path)
+    tree = _nested(arrays)
+    if tree.keys() != {"encoder", "decoder"}:
+        raise ValueError(
+            f"{path} does not hold a generator under the names of exits_jax, which all "
+            "begin with 'encoder/' or 'decoder/'. An encoder alone is named by "
+            "init.encoder; a generator is made from the workdir of a run: "
+            f"python -m convert_weights WORKDIR --out={path}"
+        )
+    return tree, metadata
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a file says about itself, without its arrays.
+
+    Raises:
+        FileNotFoundError: If the file is missing; the message says how to make it.
+        ValueError: If it is not such a file.
+    """
+    with _opened(Path(path)) as file:
+        return file.metadata() or {}
 
 
 def check_fits(params: Params, expected: Params, *, name: str) -> None:
@@ -71,6 +102,27 @@ def flatten(tree: Params, prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{key}"
         flat |= flatten(value, f"{path}/") if isinstance(value, dict) else {path: value}
     return flat
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata
+
+
+def _opened(path: Path):
+    if not path.is_file():
+        family = path.name.partition("_")[0]
+        known = PUBLIC.get(family, f"such as {PUBLIC['mae']}")
+        raise FileNotFoundError(
+            f"No weights at {path}. Make them with: python -m convert_weights "
+            f"SOURCE --out={path}, where SOURCE is a checkpoint of a ViT (timm, DeiT, "
+            f"MAE, DINO, Hugging Face, .npz) or the workdir of a run: {known}."
+        )
+    try:
+        return safe_open(str(path), framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}.") from error
 
 
 def _nested(arrays: dict[str, np.ndarray]) -> Params:

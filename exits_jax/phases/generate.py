@@ -32,7 +32,7 @@ from exits_jax.phases.inputs import instances
 from exits_jax.phases.options import crop_options, generator_builder, image_stats
 from exits_jax.phases.order import begin
 from exits_jax.phases.prepare import read_problems
-from exits_jax.phases.weights import file_encoder, load_params
+from exits_jax.phases.weights import load_params, provenance
 from exits_jax.phases.workdir import Workdir, environment
 from exits_jax.train.progress import progress_bar
 from exits_jax.train.sharding import (
@@ -67,7 +67,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         if jax.process_index() == 0:
             folder = workdir.path if split == "train" else workdir / split
             problems = read_problems(workdir, split) + failed
-            write_coco(folder, read_source(path), rows, problems, _info(config))
+            write_coco(
+                folder, read_source(path), rows, problems, _info(config, workdir)
+            )
             _report(folder, rows, problems)
     workdir.finish("generate")
 
@@ -223,21 +225,17 @@ def _gather(workdir: Workdir, labeled: list[Labeled]) -> list[Labeled]:
     return gathered
 
 
-def _info(config: mlc.ConfigDict) -> dict[str, Any]:
+def _info(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """Provenance of the masks, for the JSON's info."""
     found = environment()
-    weights: dict[str, str] = {}
-    if config.init.encoder:
-        _, weights = file_encoder(config)
+    init = workdir.facts("train").get("init") or provenance(config)
     return {
         "version": exits_jax.__version__,
         "commit": found["commit"],
         "method": config.loss.method,
         "mask_threshold": config.generate.threshold,
         "points_source": config.data.points,
-        "init_weights": config.init.encoder or "random",
-        "init_sha256": weights.get("source_sha256"),
-        "init_licence": weights.get("licence"),
+        **init,
     }
 
 

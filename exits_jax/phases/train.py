@@ -20,7 +20,9 @@ from exits_jax.phases.runs import Run, labeler, steps_of, train_run
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.weights import (
     file_encoder,
+    file_generator,
     load_params,
+    provenance,
     random_params,
     with_encoder,
 )
@@ -32,6 +34,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the generator on points and colours, or on boxes as the baseline does."""
     if not begin(config, workdir, "train"):
         return
+    workdir.note("train", init=provenance(config))
     objects = training_instances(config, workdir)
     graph = abstract_graph(generator_builder(config, role="generator"))
     stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
@@ -92,6 +95,8 @@ def generator_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     """Parameters of the generator before its first step."""
     stem = config.model.stem
     params = random_params(config, generator_builder(config, role="generator"), salt=2)
+    if config.init.generator:
+        return file_generator(config)
     source = config.init.generator_from
     if source == "warmup":
         warm = load_params(config, workdir, "warmup", role="extractor")

@@ -17,6 +17,7 @@ from exits_jax.phases.select import select_similarity
 from exits_jax.phases.weights import (
     file_encoder,
     load_params,
+    provenance,
     random_params,
     with_encoder,
 )
@@ -30,6 +31,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         return
     if not begin(config, workdir, "warmup"):
         return
+    workdir.note("warmup", init=provenance(config))
     objects = training_instances(config, workdir)
     params = extractor_start(config, workdir)
     section = config.warmup

@@ -1,10 +1,17 @@
 """Where parameters come from: random numbers, a file or an earlier run."""
 
+from typing import Any
+
 import jax
 import ml_collections as mlc
 
 from exits_jax.models.params import Params, init_params
-from exits_jax.models.weights import check_fits, read_encoder
+from exits_jax.models.weights import (
+    check_fits,
+    read_encoder,
+    read_generator,
+    read_metadata,
+)
 from exits_jax.phases.options import generator_builder
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
@@ -26,23 +33,80 @@ def file_encoder(config: mlc.ConfigDict) -> tuple[Params, dict[str, str]]:
         params, metadata = read_encoder(config.init.encoder)
     except ValueError as error:
         raise WeightsError(str(error)) from error
-    if not config.model.class_token and "class_token" in params:
-        params = dict(params)
-        params.pop("class_token")
-        params["position_table"] = params["position_table"][1:]
-    return params, metadata
+    return _without_class_token(config, params), metadata
+
+
+def file_generator(config: mlc.ConfigDict) -> Params:
+    """Generator of `init.generator`, compared with what the configuration asks for.
+
+    Raises:
+        WeightsError: With every parameter that does not fit.
+    """
+    build = generator_builder(config, role="generator")
+    expected = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+    try:
+        params, _ = read_generator(config.init.generator)
+        params["encoder"] = _without_class_token(config, params["encoder"])
+        check_fits(params, expected, name=config.init.generator)
+    except ValueError as error:
+        raise WeightsError(str(error)) from error
+    return params
+
+
+def check_files(config: mlc.ConfigDict) -> None:
+    """Says what is wrong with the files of `init` before hours pass.
+
+    Raises:
+        FileNotFoundError: If one is missing.
+        WeightsError: If one is not what its field says.
+    """
+    if config.init.encoder:
+        file_encoder(config)
+    if config.init.generator:
+        file_generator(config)
+
+
+def provenance(config: mlc.ConfigDict) -> dict[str, Any]:
+    """Where the weights come from that a run starts with: names, digests, licences.
+
+    The digest is that of the file which the weights were converted from.
+    """
+    encoder, generator = config.init.encoder, config.init.generator
+    said = read_metadata(encoder) if encoder else {}
+    found = {
+        "init_weights": encoder or "random",
+        "init_sha256": said.get("source_sha256"),
+        "init_licence": said.get("licence"),
+    }
+    if generator:
+        said = read_metadata(generator)
+        found |= {
+            "init_generator": generator,
+            "init_generator_sha256": said.get("source_sha256"),
+            "init_generator_licence": said.get("licence"),
+        }
+    return found
+
+
+def _without_class_token(config: mlc.ConfigDict, params: Params) -> Params:
+    if config.model.class_token or "class_token" not in params:
+        return params
+    params = dict(params)
+    params.pop("class_token")
+    params["position_table"] = params["position_table"][1:]
+    return params
 
 
 def with_encoder(params: Params, encoder: Params, *, stem: str, name: str) -> Params:
     """A generator's parameters with the encoder replaced.
 
-    Pre-trained encoders have the plain patch embedding, so a conv stem keeps its own
-    random weights, as it does in the paper's baseline.
+    Most pre-trained encoders have the plain patch embedding, so a conv stem keeps its
+    own random weights, as it does in the paper's baseline.
 
     Raises:
         WeightsError: With every parameter that does not fit.
     """
-    if stem == "conv":
+    if stem == "conv" and "convs" not in encoder.get("patch_embedding", {}):
         encoder = {**encoder, "patch_embedding": params["encoder"]["patch_embedding"]}
     try:
         check_fits(encoder, params["encoder"], name=name)

@@ -98,7 +98,7 @@ class Workdir:
         return self._record(phase).get("status") == "finished"
 
     def facts(self, phase: str) -> dict[str, Any]:
-        """What the phase noted when it finished."""
+        """What the phase noted."""
         return self._record(phase).get("facts", {})
 
     def start(
@@ -131,10 +131,16 @@ class Workdir:
                     "to run all of them in turn."
                 )
 
+    def note(self, phase: str, **facts: Any) -> None:
+        """Adds to what is known of a phase that runs."""
+        record = self._record(phase)
+        known = record.get("facts", {}) | facts
+        self._write(phase, record | {"facts": known})
+
     def finish(self, phase: str, **facts: Any) -> None:
         """Notes that the phase has run to its end."""
-        record = self._record(phase)
-        self._write(phase, record | {"status": "finished", "facts": facts})
+        self.note(phase, **facts)
+        self._write(phase, self._record(phase) | {"status": "finished"})
 
     def _refuse_change(
         self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]

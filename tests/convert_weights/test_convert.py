@@ -3,38 +3,10 @@
 import numpy as np
 import pytest
 
-from convert_weights.convert import ConversionError, convert, read_encoder
+from convert_weights.convert import ConversionError, convert
 from convert_weights.rules import KINDS, detect_kind
-
-
-def checkpoint(width=8, depth=2, patch=4, grid=3, extra_rows=1):
-    """Random tensors under timm's names and layouts."""
-    rng = np.random.default_rng(0)
-    hidden = 4 * width
-    shapes = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, extra_rows + grid * grid, width),
-        "patch_embed.proj.weight": (width, 3, patch, patch),
-        "patch_embed.proj.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-    }
-    for i in range(depth):
-        for norm in ("norm1", "norm2"):
-            shapes[f"blocks.{i}.{norm}.weight"] = (width,)
-            shapes[f"blocks.{i}.{norm}.bias"] = (width,)
-        for name, out, size in (
-            ("attn.qkv", 3 * width, width),
-            ("attn.proj", width, width),
-            ("mlp.fc1", hidden, width),
-            ("mlp.fc2", width, hidden),
-        ):
-            shapes[f"blocks.{i}.{name}.weight"] = (out, size)
-            shapes[f"blocks.{i}.{name}.bias"] = (out,)
-    return {
-        name: rng.normal(size=shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
+from convert_weights.shapes import read_encoder
+from tests.checkpoints import timm as checkpoint
 
 
 def with_head(tensors):
@@ -69,7 +41,7 @@ def problems_of(tensors, kind="timm"):
 
 def test_linear_kernels_are_transposed():
     tensors = checkpoint()
-    params, _ = convert(tensors, KINDS["timm"])
+    params = convert(tensors, KINDS["timm"]).params
     np.testing.assert_array_equal(
         params["blocks/1/attention/qkv/kernel"], tensors["blocks.1.attn.qkv.weight"].T
     )
@@ -77,30 +49,30 @@ def test_linear_kernels_are_transposed():
 
 def test_patch_kernel_becomes_height_width_in_out():
     tensors = checkpoint()
-    kernel = convert(tensors, KINDS["timm"])[0]["patch_embedding/kernel"]
+    kernel = convert(tensors, KINDS["timm"]).params["patch_embedding/kernel"]
     assert kernel[1, 2, 0, 5] == tensors["patch_embed.proj.weight"][5, 0, 1, 2]
 
 
 def test_every_parameter_is_contiguous_float32():
     tensors = {name: x.astype(np.float64) for name, x in checkpoint().items()}
-    params, _ = convert(tensors, KINDS["timm"])
+    params = convert(tensors, KINDS["timm"]).params
     assert all(x.dtype == np.float32 and x.flags.c_contiguous for x in params.values())
 
 
 def test_position_table_keeps_the_class_row_first():
     tensors = checkpoint()
-    table = convert(tensors, KINDS["timm"])[0]["position_table"]
+    table = convert(tensors, KINDS["timm"]).params["position_table"]
     np.testing.assert_array_equal(table, tensors["pos_embed"][0])
 
 
 def test_distilled_position_table_loses_its_second_row():
     tensors = distilled()
-    table = convert(tensors, KINDS["deit_distilled"])[0]["position_table"]
+    table = convert(tensors, KINDS["deit_distilled"]).params["position_table"]
     np.testing.assert_array_equal(table, tensors["pos_embed"][0, [0, *range(2, 11)]])
 
 
 def test_distilled_heads_and_token_are_dropped_by_rule():
-    assert convert(distilled(), KINDS["deit_distilled"])[1] == [
+    assert convert(distilled(), KINDS["deit_distilled"]).dropped == [
         "dist_token",
         "head.bias",
         "head.weight",
@@ -111,7 +83,9 @@ def test_distilled_heads_and_token_are_dropped_by_rule():
 
 def test_mae_decoder_is_dropped_by_rule():
     tensors = masked_autoencoder()
-    assert len(convert(tensors, KINDS["mae"])[1]) == len(tensors) - len(checkpoint())
+    assert len(convert(tensors, KINDS["mae"]).dropped) == len(tensors) - len(
+        checkpoint()
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,9 +104,11 @@ def test_kind_is_told_from_the_names(make, kind):
 
 
 def test_sizes_are_read_off_the_tensors():
-    params, _ = convert(checkpoint(width=12, depth=3, patch=2, grid=4), KINDS["timm"])
+    params = convert(
+        checkpoint(width=12, depth=3, patch=2, grid=4), KINDS["timm"]
+    ).params
     encoder = read_encoder(params)
-    assert encoder == (12, 3, 2, 48, 4)
+    assert encoder == (12, 3, 2, 48, 4, "patch", True)
     assert encoder.architecture == "vit_width12_depth3_patch2"
 
 

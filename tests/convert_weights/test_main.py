@@ -20,6 +20,7 @@ from convert_weights.rules import KINDS
 from convert_weights.sources import digest
 from exits_jax.models import weights
 from exits_jax.models.vit import VisionTransformer, VitConfig
+from tests.checkpoints import timm as checkpoint
 
 REAL = (
     Path(os.environ.get("EXITS_DATA", "/nonexistent")).parent
@@ -29,31 +30,6 @@ needs_real_weights = pytest.mark.skipif(
     "EXITS_DATA" not in os.environ or not REAL.exists(),
     reason="needs EXITS_DATA and vit_tiny_patch16_224_distilled.safetensors beside it",
 )
-
-
-def checkpoint(width=8, depth=2, patch=4, grid=3):
-    """Random tensors under timm's names and layouts."""
-    rng = np.random.default_rng(0)
-    shapes = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, 1 + grid * grid, width),
-        "patch_embed.proj.weight": (width, 3, patch, patch),
-        "patch_embed.proj.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-    }
-    for i in range(depth):
-        for name, *shape in (
-            ("norm1", width),
-            ("norm2", width),
-            ("attn.qkv", 3 * width, width),
-            ("attn.proj", width, width),
-            ("mlp.fc1", 4 * width, width),
-            ("mlp.fc2", width, 4 * width),
-        ):
-            shapes[f"blocks.{i}.{name}.weight"] = tuple(shape)
-            shapes[f"blocks.{i}.{name}.bias"] = (shape[0],)
-    return {k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}
 
 
 @pytest.fixture
@@ -89,7 +65,7 @@ def test_names_and_shapes_are_those_of_the_module(source, out):
 
 def test_written_values_are_the_converted_ones(source, out):
     run(source, f"--out={out}")
-    expected, _ = convert(checkpoint(), KINDS["timm"])
+    expected = convert(checkpoint(), KINDS["timm"]).params
     for name, value in load_file(out).items():
         np.testing.assert_array_equal(value, expected[name])
 
@@ -115,6 +91,8 @@ def test_metadata_says_where_the_weights_come_from(source, out):
         "depth": "2",
         "patch_size": "4",
         "mlp_width": "32",
+        "grid": "3",
+        "contents": "encoder",
         "image_mean": "[0.5, 0.5, 0.5]",
         "image_std": json.dumps([0.229, 0.224, 0.225]),
         "licence": "MIT",

@@ -1,0 +1,176 @@
+"""A run's generator as a file: out of a run, into PyTorch and into another run."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_collections as mlc
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from convert_weights.__main__ import main as convert
+from exits_jax import main
+from exits_jax.models.params import abstract_graph, bind
+from exits_jax.models.weights import flatten
+from exits_jax.phases.options import generator_builder
+from exits_jax.phases.weights import (
+    WeightsError,
+    file_generator,
+    load_params,
+    provenance,
+    with_encoder,
+)
+from exits_jax.phases.workdir import Workdir
+from tests import toy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def exported(whole_run, tmp_path_factory):
+    """Generator of a finished run, under our names."""
+    out = tmp_path_factory.mktemp("weights") / "generator.safetensors"
+    assert convert([str(whole_run), f"--out={out}", "--licence=MIT"]) == 0
+    return out
+
+
+def trained(workdir, which="params"):
+    config = mlc.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    params = load_params(
+        config, Workdir(workdir), "train", role="generator", which=which
+    )
+    return config, params
+
+
+def test_file_holds_what_the_run_trained(whole_run, exported):
+    _, params = trained(whole_run)
+    written = load_file(exported)
+    expected = flatten(params)
+    assert written.keys() == expected.keys()
+    for name, value in written.items():
+        np.testing.assert_array_equal(value, np.asarray(expected[name]))
+
+
+def test_teacher_is_written_when_asked_for(whole_run, exported, tmp_path):
+    out = tmp_path / "teacher.safetensors"
+    assert convert([str(whole_run), "--weights=teacher", f"--out={out}"]) == 0
+    _, teacher = trained(whole_run, "teacher")
+    name = "decoder/prototype_head/output/bias"
+    np.testing.assert_array_equal(load_file(out)[name], flatten(teacher)[name])
+    assert not np.array_equal(load_file(out)[name], load_file(exported)[name])
+
+
+def test_metadata_names_the_run_and_what_a_reader_needs(whole_run, exported):
+    with safe_open(exported, "numpy") as file:
+        metadata = file.metadata()
+    assert metadata["contents"] == "generator"
+    assert metadata["source"] == f"{whole_run.name} (a run)"
+    assert metadata["init_weights"] == "random"
+    assert (metadata["heads"], metadata["licence"]) == ("2", "MIT")
+
+
+def test_run_that_is_not_finished_is_refused(whole_run, tmp_path, capsys):
+    (tmp_path / "run" / "phases").mkdir(parents=True)
+    config = (whole_run / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(config)
+    out = tmp_path / "out.safetensors"
+    assert convert([str(tmp_path / "run"), f"--out={out}"]) == 3
+    assert "the phase train is not finished" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.torch
+def test_trained_generator_makes_the_same_masks_in_pytorch(whole_run, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    out = tmp_path / "torch.safetensors"
+    assert convert([str(whole_run), "--to=torch-generator", f"--out={out}"]) == 0
+    spec = importlib.util.spec_from_file_location(
+        "torch_generator", ROOT / "docs" / "torch_generator.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    config, params = trained(whole_run)
+    side = config.crop.size
+    crops = np.random.default_rng(0).uniform(size=(2, side, side, 3))
+    crops = crops.astype(np.float32)
+    area = np.array([500.0, 20000.0], np.float32)
+    mean, std = np.float32(config.init.image_mean), np.float32(config.init.image_std)
+    graph = abstract_graph(generator_builder(config, role="generator"))
+    run = jax.jit(lambda params, image, area: bind(graph, params)(image, area))
+    logits = run(params, jnp.asarray((crops - mean) / std), jnp.asarray(area))
+    expected = jax.nn.sigmoid(logits)
+
+    model = module.load(str(out))
+    assert (model.crop_size, model.threshold) == (side, config.generate.threshold)
+    image = torch.from_numpy(crops.transpose(0, 3, 1, 2).copy())
+    actual = torch.sigmoid(model(image, torch.from_numpy(area))).numpy()
+    assert np.abs(actual - np.asarray(expected)).max() < 1e-4
+
+
+def test_another_run_starts_from_the_file_and_says_so(
+    dataset, exported, tmp_path, compile_cache
+):
+    config = toy.config_for(dataset, tmp_path / "run", train__steps=1)
+    config.init.generator = str(exported)
+    config.train.lr = 1e-12
+    assert main.run(config) == main.OK
+    record = json.loads((tmp_path / "run" / "phases" / "train.json").read_text())
+    init = record["facts"]["init"]
+    assert init["init_generator"] == str(exported)
+    assert init["init_generator_licence"] == "MIT"
+    assert len(init["init_generator_sha256"]) == 64
+    masks = json.loads((tmp_path / "run" / "pseudo_masks.json").read_text())
+    assert init.items() <= masks["info"]["exits_jax"].items()
+    name = "encoder/blocks/0/mlp/hidden/kernel"
+    after = flatten(trained(tmp_path / "run")[1])[name]
+    np.testing.assert_allclose(after, load_file(exported)[name], atol=1e-6)
+
+
+def test_digest_and_licence_of_an_encoder_are_found(tmp_path):
+    config = toy.config_for(tmp_path, tmp_path / "run")
+    config.init.encoder = str(tmp_path / "w.safetensors")
+    metadata = {"source_sha256": "ab" * 32, "licence": "CC-BY-NC-4.0"}
+    save_file({"x": np.ones(1)}, config.init.encoder, metadata)
+    assert provenance(config) == {
+        "init_weights": config.init.encoder,
+        "init_sha256": "ab" * 32,
+        "init_licence": "CC-BY-NC-4.0",
+    }
+
+
+def test_generator_of_another_size_is_refused(dataset, exported, tmp_path):
+    config = toy.config_for(dataset, tmp_path / "run", model__dim=32)
+    config.init.generator = str(exported)
+    with pytest.raises(WeightsError, match=r"norm/bias: expected \(32,\), got \(16,\)"):
+        file_generator(config)
+
+
+def test_encoder_is_no_generator(dataset, tmp_path):
+    config = toy.config_for(dataset, tmp_path / "run")
+    config.init.generator = str(tmp_path / "w.safetensors")
+    save_file({"position_table": np.ones((4, 8))}, config.init.generator)
+    with pytest.raises(WeightsError, match="does not hold a generator"):
+        file_generator(config)
+
+
+def test_missing_file_names_the_public_one_and_the_command(dataset, tmp_path):
+    config = toy.config_for(dataset, tmp_path / "run")
+    config.init.generator = str(tmp_path / "dino_vit_base.safetensors")
+    with pytest.raises(FileNotFoundError, match="dino_vitbase16_pretrain.pth") as said:
+        file_generator(config)
+    assert "python -m convert_weights SOURCE --out=" in str(said.value)
+
+
+def test_stem_of_the_file_is_kept_where_it_has_one():
+    zeros = lambda: {"kernel": jnp.zeros(1)}
+    own = {"convs": {"0": zeros()}}
+    params = {"encoder": {"patch_embedding": own}}
+    encoder = {"patch_embedding": {"convs": {"0": {"kernel": jnp.ones(1)}}}}
+    found = with_encoder(params, encoder, stem="conv", name="w")
+    kernel = found["encoder"]["patch_embedding"]["convs"]["0"]["kernel"]
+    assert kernel[0] == 1
