@@ -148,7 +148,8 @@ def _explain_typo(argv: Sequence[str]) -> None:
         probe(bare)
         known = list(_names(probe["config"].value))
     except (OSError, flags.Error) as error:
-        sys.exit(_fail(error, USAGE))
+        # A configuration's own message stands at the end of a long traceback.
+        sys.exit(_fail(str(error).rpartition("\nValueError: ")[2], USAGE))
     for arg in argv[1:]:
         if not arg.startswith("--config."):
             continue
