@@ -26,6 +26,13 @@ def _refused_flags(capsys, *flags):
     return capsys.readouterr().err
 
 
+def test_an_unknown_ablation_is_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit) as end:
+        main._parse(["main", f"--config={toy.ROOT}/configs/ablations.py:table_9"])
+    assert end.value.code == main.USAGE
+    assert capsys.readouterr().err.startswith("error: Unknown ablation 'table_9'")
+
+
 @pytest.mark.parametrize(
     ("flag", "hint"),
     [
