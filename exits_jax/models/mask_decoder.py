@@ -62,8 +62,8 @@ class MaskDecoder(nnx.Module):
         """Logits, `mask_ratio` times finer than the patches.
 
         Every scale named in `sizes` is computed for the whole batch and each crop takes
-        its own, so shapes never depend on the data. Training leaves out "small", which
-        its area filter never lets through.
+        its own, so shapes never depend on the data. Training leaves out what its area
+        filter does not let through.
 
         Args:
             patches: Encoder features.
