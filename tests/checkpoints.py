@@ -39,7 +39,7 @@ def with_prefix(prefix, tensors):
     return {prefix + name: value for name, value in tensors.items()}
 
 
-def dino(tensors, *, wrapped=True):
+def dino(tensors):
     """The whole training checkpoint, flattened; the student differs by its sign."""
     student = {name: -value for name, value in tensors.items()}
     heads = {
@@ -47,7 +47,7 @@ def dino(tensors, *, wrapped=True):
         "teacher.head.last_layer.weight_g": np.ones((4, 1), np.float32),
     }
     return (
-        with_prefix("student.module.backbone." if wrapped else "student.", student)
+        with_prefix("student.module.backbone.", student)
         | with_prefix("teacher.backbone.", tensors)
         | heads
     )

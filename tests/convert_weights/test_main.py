@@ -20,6 +20,7 @@ from convert_weights.rules import KINDS
 from convert_weights.sources import digest
 from exits_jax.models import weights
 from exits_jax.models.vit import VisionTransformer, VitConfig
+from tests import checkpoints
 from tests.checkpoints import timm as checkpoint
 
 REAL = (
@@ -123,6 +124,102 @@ def test_dry_run_writes_nothing(source, out, capsys):
     assert not out.parent.exists()
 
 
+def test_dry_run_prints_what_goes_where(tmp_path, capsys):
+    tensors = checkpoint() | {"head.bias": np.ones(3, np.float32)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert run(tmp_path / "x.safetensors", "--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert (
+        "  blocks.1.mlp.fc1.weight (32, 8) -> blocks/1/mlp/hidden/kernel (8, 32)\n"
+        in printed
+    )
+    assert "  head.bias (3,) -> dropped\n" in printed
+
+
+def test_dry_run_prints_what_query_key_and_value_become(tmp_path, capsys):
+    save_file(checkpoints.hugging_face(checkpoint()), tmp_path / "x.safetensors")
+    assert run(tmp_path / "x.safetensors", "--dry-run") == 0
+    name = "encoder.layer.0.attention.attention."
+    expected = f"{name}key.bias, {name}query.bias, {name}value.bias (8,) -> blocks/0/"
+    assert expected in capsys.readouterr().out
+
+
+def test_inspect_of_a_converted_file_shows_its_metadata(source, out, capsys):
+    run(source, f"--out={out}", "--licence=MIT")
+    capsys.readouterr()
+    assert run(out, "--inspect") == 0
+    printed = capsys.readouterr().out
+    assert "kind exits_jax" in printed and "  licence: MIT" in printed
+    assert "vit_width8_depth2_patch4: 2 blocks of width 8, positions 3x3" in printed
+
+
+def test_inspect_of_what_does_not_fit_says_why(tmp_path, capsys):
+    save_file(checkpoint() | {"extra": np.ones(2)}, tmp_path / "x.safetensors")
+    assert run(tmp_path / "x.safetensors", "--inspect") == 0
+    assert "no rule for extra (2,)" in capsys.readouterr().out
+
+
+def test_positions_and_patches_are_resampled_when_asked_for(source, out, capsys):
+    assert run(source, f"--out={out}", "--grid=5", "--patch-size=8") == 0
+    printed = capsys.readouterr().out
+    assert "position_table: interpolated from 3x3 to 5x5 patches" in printed
+    assert "patch_embedding/kernel: resampled from 4 px to 8 px patches" in printed
+    config = VitConfig(dim=8, depth=2, heads=2, patch_size=8, position_grid=5)
+    written = {name: value.shape for name, value in load_file(out).items()}
+    assert written == model_shapes(config)
+    with safe_open(out, "numpy") as file:
+        metadata = file.metadata()
+    assert (metadata["grid"], metadata["patch_size"]) == ("5", "8")
+
+
+def test_stem_that_cannot_be_resampled_is_a_usage_error(tmp_path, out, capsys):
+    backbone = checkpoints.conv_stem(checkpoint())
+    tensors = checkpoints.mask_auto_labeler(backbone, checkpoints.decoder())
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert run(tmp_path / "x.safetensors", f"--out={out}", "--patch-size=8") == 2
+    assert "a convolutional stem cannot be resampled" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "x", "1.5", "9999"])
+def test_grid_is_a_number_of_patches(source, out, capsys, value):
+    with pytest.raises(SystemExit, match="2"):
+        run(source, f"--out={out}", f"--grid={value}")
+    assert "expected a number from 1 to 512" in capsys.readouterr().err
+
+
+def test_google_files_have_statistics_of_one_half(tmp_path, out):
+    np.savez(tmp_path / "x.npz", **checkpoints.npz(checkpoint()))
+    assert run(tmp_path / "x.npz", f"--out={out}") == 0
+    with safe_open(out, "numpy") as file:
+        assert file.metadata()["image_mean"] == "[0.5, 0.5, 0.5]"
+
+
+def test_baseline_checkpoint_becomes_a_file_of_a_generator(tmp_path, out):
+    tensors = checkpoints.mask_auto_labeler(checkpoint(), checkpoints.decoder())
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert run(tmp_path / "x.safetensors", f"--out={out}") == 0
+    tree, metadata = weights.read_generator(out)
+    assert tree["decoder"]["pixel_head"]["convs"]["0"]["kernel"].shape == (3, 3, 8, 6)
+    assert metadata["contents"] == "generator"
+    assert metadata["position_offset"] == "0.1"
+
+
+def test_encoder_is_read_out_of_a_file_of_a_generator(tmp_path, out):
+    tensors = checkpoints.mask_auto_labeler(checkpoint(), checkpoints.decoder())
+    save_file(tensors, tmp_path / "x.safetensors")
+    run(tmp_path / "x.safetensors", f"--out={out}")
+    assert "position_table" in weights.read_encoder(out)[0]
+
+
+def test_kind_given_by_hand_is_used(tmp_path, out):
+    tensors = checkpoints.mask_auto_labeler(checkpoint(), checkpoints.decoder())
+    save_file(tensors, tmp_path / "x.safetensors")
+    run(tmp_path / "x.safetensors", f"--out={out}", "--kind=mal_teacher")
+    token = load_file(out)["encoder/class_token"]
+    np.testing.assert_array_equal(token, -checkpoint()["cls_token"])
+
+
 def test_inspect_lists_the_tensors_and_needs_no_output(source, capsys):
     assert run(source, "--inspect") == 0
     printed = capsys.readouterr().out
@@ -153,7 +250,7 @@ def test_names_of_no_kind_list_the_kinds(tmp_path, out, capsys):
     save_file({"layer1.conv.weight": np.ones(2)}, tmp_path / "x.safetensors")
     assert run(tmp_path / "x.safetensors", f"--out={out}") == 3
     error = capsys.readouterr().err
-    assert "Known kinds: timm, deit_distilled, mae" in error
+    assert f"Known kinds: {', '.join(KINDS)}." in error
     assert not out.exists()
 
 

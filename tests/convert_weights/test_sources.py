@@ -1,5 +1,6 @@
 """Files that are weights, and files that only look like it."""
 
+import argparse
 import os
 import pickle
 
@@ -8,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from convert_weights.sources import SourceError, digest, read_source
+from tests import checkpoints
 
 
 class Attack:
@@ -181,3 +183,63 @@ def test_sparse_tensor_is_refused_by_name(torch, tmp_path):
     torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "x.pth")
     with pytest.raises(SourceError, match="tensor a .* cannot be read as an array"):
         read_source(tmp_path / "x.pth")
+
+
+def test_npz_keeps_names_and_values(tmp_path):
+    np.savez(tmp_path / "x.npz", **{"a/b": np.arange(3.0)})
+    np.testing.assert_array_equal(read_source(tmp_path / "x.npz")["a/b"], [0, 1, 2])
+
+
+def test_bfloat16_of_an_npz_becomes_float32(tmp_path):
+    halves = (np.array([1.5, -2.0], "<f4").view("<u4") >> 16).astype("<u2")
+    np.savez(tmp_path / "x.npz", a=halves.view("V2"))
+    read = read_source(tmp_path / "x.npz")
+    np.testing.assert_array_equal(read["a"], np.array([1.5, -2.0], np.float32))
+
+
+def test_stacked_blocks_become_one_array_each(tmp_path):
+    arrays = checkpoints.npz(checkpoints.timm(), big_vision=True)
+    np.savez(tmp_path / "x.npz", **checkpoints.stacked(arrays))
+    read = read_source(tmp_path / "x.npz")
+    assert read.keys() == arrays.keys()
+    name = "Transformer/encoderblock_1/MlpBlock_0/Dense_0/bias"
+    np.testing.assert_array_equal(read[name], arrays[name])
+
+
+def test_pickled_object_in_an_npz_is_refused_and_never_executed(tmp_path):
+    mark = tmp_path / "executed"
+    np.savez(tmp_path / "x.npz", a=np.array([Attack(mark)], dtype=object))
+    with pytest.raises(SourceError, match="refused, it holds pickled objects"):
+        read_source(tmp_path / "x.npz")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("keep", [10, 300])
+def test_truncated_npz_is_refused(tmp_path, keep):
+    np.savez(tmp_path / "whole.npz", a=np.ones(500))
+    content = (tmp_path / "whole.npz").read_bytes()
+    with pytest.raises(SourceError, match="cut short or not an .npz file"):
+        read_source(write(tmp_path / "x.npz", content[:keep]))
+
+
+@pytest.mark.torch
+def test_both_branches_of_dino_are_read_behind_their_names(torch, tmp_path):
+    content = {
+        "student": {"module.a": torch.ones(1)},
+        "teacher": {"a": torch.ones(1)},
+        "optimizer": {"state": {}},
+        "epoch": 3,
+        "args": argparse.Namespace(arch="vit_base", lr=0.1),
+    }
+    torch.save(content, tmp_path / "x.pth")
+    assert read_source(tmp_path / "x.pth").keys() == {"student.module.a", "teacher.a"}
+
+
+@pytest.mark.torch
+def test_attack_inside_the_command_line_of_a_training_is_refused(torch, tmp_path):
+    mark = tmp_path / "executed"
+    args = argparse.Namespace(arch=Attack(mark))
+    torch.save({"model": {"a": torch.ones(1)}, "args": args}, tmp_path / "x.pth")
+    with pytest.raises(SourceError, match="nothing was executed"):
+        read_source(tmp_path / "x.pth")
+    assert not mark.exists()
