@@ -13,15 +13,12 @@ from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 
 from exits_jax.export.evaluation import format_table, write_json
 from exits_jax.main import PHASES, log_to
 from exits_jax.phases.validate import validate
 from exits_jax.phases.workdir import ConfigError, Workdir
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "A finished run of that configuration.")
 SHARED = (
     "annotations",
     "phases/prepare.json",
@@ -36,8 +33,8 @@ SHARED = (
 def main(_) -> None:
     """Trains the baseline and prints both."""
     absl_logging.set_verbosity(absl_logging.WARNING)
-    config = _CONFIG.value
-    ours = Workdir(_WORKDIR.value or config.workdir)
+    config = flags.FLAGS.config  # defined by exits_jax.main
+    ours = Workdir(flags.FLAGS.workdir or config.workdir)
     if not ours.is_finished("evaluate"):
         raise ConfigError(f"{ours.path} is not finished: run exits_jax.main first.")
     theirs = Workdir(f"{ours.path}-mil_crf")

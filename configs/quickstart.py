@@ -42,6 +42,7 @@ def get_config() -> mlc.ConfigDict:
     config.points.dropout_rate = 0.5
     config.loss.point = 1.0
     config.loss.crf_ramp_steps = 200
+    config.loss.baseline_mil_ramp_steps = 0  # it starts from MIL weights
 
     config.optimizer.betas = (0.9, 0.95)
     config.pretrain.enabled = True

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.images import ImageError
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
-from exits_jax.phases.order import SECTIONS
+from exits_jax.phases.order import sections
 from exits_jax.phases.validate import validate
 from exits_jax.phases.weights import WeightsError, check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
@@ -73,7 +73,7 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
     names = [phase] if phase else list(PHASES)
     try:
         validate(config)
-        workdir.open(config, {name: SECTIONS[name] for name in names})
+        workdir.open(config, {name: sections(config, name) for name in names})
         log_to(workdir)
         if not workdir.is_finished("train"):
             check_files(config)

@@ -181,7 +181,14 @@ def _measure(
     ordered = sorted(objects, key=lambda item: item.image_path)
     groups = [list(group) for _, group in groupby(ordered, lambda x: x.image_path)]
     with ThreadPoolExecutor() as pool:
-        return [found for group in pool.map(measure_image, groups) for found in group]
+        measured = [found for each in pool.map(measure_image, groups) for found in each]
+    if len(measured) < len(objects):
+        _logger.warning(
+            "%d of %d true masks cannot be read: their objects are not judged",
+            len(objects) - len(measured),
+            len(objects),
+        )
+    return measured
 
 
 def _judge(

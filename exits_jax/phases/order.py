@@ -37,4 +37,12 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
     phases = list(SECTIONS)
     before = phases[: phases.index(phase)]
     workdir.require(*(name for name in before if runs.get(name, True)))
-    return workdir.start(phase, config, SECTIONS[phase])
+    return workdir.start(phase, config, sections(config, phase))
+
+
+def sections(config: mlc.ConfigDict, phase: str) -> tuple[str, ...]:
+    """The parts of the configuration that decide what a phase makes."""
+    unread = () if config.similarity.select else ("similarity", "points")
+    return tuple(
+        name for name in SECTIONS[phase] if phase != "warmup" or name not in unread
+    )

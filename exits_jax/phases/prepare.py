@@ -76,10 +76,8 @@ def _sources(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, tuple[Path, 
             num_val=data.scenes.num_val,
             seed=config.seed,
         )
-        return {
-            split: (folder / f"{split}.json", folder / split)
-            for split in ("train", "val")
-        }
+        splits = ("train", "val") if data.scenes.num_val else ("train",)
+        return {split: (folder / f"{split}.json", folder / split) for split in splits}
     if not data.train or not data.images:
         raise ConfigError(
             "data.train (a COCO instances JSON) and data.images (its image folder) are "

@@ -9,6 +9,7 @@ from exits_jax.phases.options import (
     image_stats,
     needs_warmup,
     training_sizes,
+    uses_extractor,
 )
 from exits_jax.phases.order import begin
 from exits_jax.phases.pretrain import pretrained_encoder
@@ -56,7 +57,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             ),
             objects=objects,
         )
-    if config.similarity.select:
+    if config.similarity.select and uses_extractor(config):
         select_similarity(config, workdir, params["encoder"], objects)
     workdir.finish("warmup")
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 import jax
 import ml_collections as mlc
 
+import exits_jax
 from exits_jax.export.evaluation import write_json
 
 _logger = logging.getLogger(__name__)
@@ -153,11 +154,9 @@ class Workdir:
         if not record:
             return False
         found, wanted = record["config"], _fields(config, sections)
-        changed = [
-            name
-            for name in sorted(found.keys() | wanted.keys())
-            if found.get(name) != wanted.get(name)
-        ]
+        # Fields that only one of the two knows came or went with a version.
+        common = sorted(found.keys() & wanted.keys())
+        changed = [name for name in common if found[name] != wanted[name]]
         if phase in REPEATABLE and all(name.startswith(REPEATABLE) for name in changed):
             return bool(changed)
         if changed:
@@ -205,11 +204,12 @@ class Workdir:
 
 def environment() -> dict[str, Any]:
     """Commit, versions and devices of this run."""
-    names = ("exits-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
     return {
         "commit": _commit(),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names},
+        "versions": {"exits-jax": exits_jax.__version__}
+        | {name: metadata.version(name) for name in names},
         "devices": [device.device_kind for device in jax.devices()],
         "processes": jax.process_count(),
         "command": sys.argv,
