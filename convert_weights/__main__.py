@@ -152,7 +152,8 @@ def _print_table(converted: Converted, tensors: dict[str, np.ndarray]) -> None:
     """What goes where."""
     for name, value in converted.params.items():
         came = converted.origin[name]
-        print(f"  {came} {tensors[came.split(', ')[0]].shape} -> {name} {value.shape}")
+        shape = tensors[came[0]].shape  # of each
+        print(f"  {', '.join(came)} {shape} -> {name} {value.shape}")
     for name in converted.dropped:
         print(f"  {name} {tensors[name].shape} -> dropped")
 

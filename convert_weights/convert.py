@@ -26,7 +26,7 @@ class Converted(NamedTuple):
 
     params: dict[str, np.ndarray]  # float32, sorted by name
     dropped: list[str]  # source names that a rule drops
-    origin: dict[str, str]  # parameter -> source name(s)
+    origin: dict[str, tuple[str, ...]]  # parameter -> source names
 
 
 def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Converted:
@@ -43,7 +43,7 @@ def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Convert
     """
     params: dict[str, np.ndarray] = {}
     pieces: dict[str, dict[int, np.ndarray]] = {}
-    origin: dict[str, str] = {}
+    origin: dict[str, tuple[str, ...]] = {}
     taken: dict[tuple[str, int | None], str] = {}
     dropped: list[str] = []
     problems: list[str] = []
@@ -60,7 +60,7 @@ def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Convert
             problems.append(f"{name} -> {target}: already filled by {taken[place]}")
             continue
         taken[place] = name
-        origin[target] = f"{origin[target]}, {name}" if target in origin else name
+        origin[target] = (*origin.get(target, ()), name)
         try:
             laid_out = _lay_out(value, rule)
         except (ValueError, IndexError) as error:
@@ -98,7 +98,7 @@ def _lay_out(value: np.ndarray, rule: Rule) -> np.ndarray:
 
 def _fuse(
     pieces: Mapping[str, Mapping[int, np.ndarray]],
-    origin: Mapping[str, str],
+    origin: Mapping[str, tuple[str, ...]],
     taken: Mapping[tuple[str, int | None], str],
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Stacks query, key and value; says which of them are missing or differ."""
@@ -107,26 +107,27 @@ def _fuse(
     for target, parts in pieces.items():
         missing = [name for k, name in enumerate(PARTS) if (target, k) not in taken]
         shapes = {part.shape for part in parts.values()}
+        came = ", ".join(origin[target])
         if missing:
-            problems.append(f"{origin[target]} -> {target}: no {', '.join(missing)}")
+            problems.append(f"{came} -> {target}: no {', '.join(missing)}")
         elif len(shapes) > 1:
-            problems.append(
-                f"{origin[target]} -> {target}: query, key and value differ in shape"
-            )
+            problems.append(f"{came} -> {target}: query, key and value differ in shape")
         elif len(parts) == len(PARTS):
             stacked = [parts[k] for k in range(len(PARTS))]
             fused[target] = np.concatenate(stacked, axis=-1)
     return fused, problems
 
 
-def _misfits(params: dict[str, np.ndarray], origin: dict[str, str]) -> list[str]:
+def _misfits(
+    params: Mapping[str, np.ndarray], origin: Mapping[str, tuple[str, ...]]
+) -> list[str]:
     """Compares the parameters with those of a model of their size."""
     expected = expected_shapes(params)
     problems = []
     for name, value in params.items():
-        shape = expected.get(name)
+        shape, came = expected.get(name), ", ".join(origin[name])
         if shape is None:
-            problems.append(f"{origin[name]} -> {name}: no place in such a model")
+            problems.append(f"{came} -> {name}: no place in such a model")
             continue
         fits = len(shape) == value.ndim and all(
             size in (None, actual) for size, actual in zip(shape, value.shape)
@@ -135,9 +136,7 @@ def _misfits(params: dict[str, np.ndarray], origin: dict[str, str]) -> list[str]
             text = str(shape).replace("None", "?")
             if name.endswith("position_table"):
                 text += ", one row for the class token and a square of patches"
-            problems.append(
-                f"{origin[name]} -> {name}: expected {text}, got {value.shape}"
-            )
+            problems.append(f"{came} -> {name}: expected {text}, got {value.shape}")
     # What was there but could not be laid out is a problem already reported.
     problems += [f"nothing fills {name}" for name in expected if name not in origin]
     return problems

@@ -1,9 +1,12 @@
 """Where parameters come from: random numbers, a file or an earlier run."""
 
+import json
+import logging
 from typing import Any
 
 import jax
 import ml_collections as mlc
+import numpy as np
 
 from exits_jax.models.params import Params, init_params
 from exits_jax.models.weights import (
@@ -16,6 +19,8 @@ from exits_jax.phases.options import generator_builder
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
 from exits_jax.train.sharding import data_mesh, replicated
+
+_logger = logging.getLogger(__name__)
 
 
 class WeightsError(ValueError):
@@ -56,6 +61,8 @@ def file_generator(config: mlc.ConfigDict) -> Params:
 def check_files(config: mlc.ConfigDict) -> None:
     """Says what is wrong with the files of `init` before hours pass.
 
+    Warns where images would be normalised otherwise than a file's weights expect.
+
     Raises:
         FileNotFoundError: If one is missing.
         WeightsError: If one is not what its field says.
@@ -64,6 +71,19 @@ def check_files(config: mlc.ConfigDict) -> None:
         file_encoder(config)
     if config.init.generator:
         file_generator(config)
+    for path in (config.init.encoder, config.init.generator):
+        metadata = read_metadata(path) if path else {}
+        for name in ("image_mean", "image_std"):
+            wanted = json.loads(metadata.get(name, "null"))
+            if wanted and not np.allclose(wanted, config.init[name], atol=1e-3):
+                _logger.warning(
+                    "%s was trained with %s %s, init.%s is %s",
+                    path,
+                    name,
+                    wanted,
+                    name,
+                    tuple(config.init[name]),
+                )
 
 
 def provenance(config: mlc.ConfigDict) -> dict[str, Any]:

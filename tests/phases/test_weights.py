@@ -19,6 +19,7 @@ from exits_jax.models.weights import flatten
 from exits_jax.phases.options import generator_builder
 from exits_jax.phases.weights import (
     WeightsError,
+    check_files,
     file_generator,
     load_params,
     provenance,
@@ -141,6 +142,17 @@ def test_digest_and_licence_of_an_encoder_are_found(tmp_path):
         "init_sha256": "ab" * 32,
         "init_licence": "CC-BY-NC-4.0",
     }
+
+
+def test_other_image_statistics_than_those_of_the_file_are_warned_about(
+    tmp_path, caplog
+):
+    config = toy.config_for(tmp_path, tmp_path / "run")
+    config.init.encoder = str(tmp_path / "w.safetensors")
+    arrays = {"position_table": np.ones((4, 8))}
+    save_file(arrays, config.init.encoder, {"image_mean": "[0.5, 0.5, 0.5]"})
+    check_files(config)
+    assert "trained with image_mean [0.5, 0.5, 0.5], init.image_mean is" in caplog.text
 
 
 def test_generator_of_another_size_is_refused(dataset, exported, tmp_path):
