@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from exits_jax.models.params import Params, init_params
 from exits_jax.models.weights import (
     check_fits,
+    flatten,
     read_encoder,
     read_generator,
     read_metadata,
@@ -51,10 +53,10 @@ def file_generator(config: mlc.ConfigDict) -> Params:
     expected = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
     try:
         params, _ = read_generator(config.init.generator)
-        params["encoder"] = _without_class_token(config, params["encoder"])
-        check_fits(params, expected, name=config.init.generator)
     except ValueError as error:
         raise WeightsError(str(error)) from error
+    params["encoder"] = _without_class_token(config, params["encoder"])
+    _check(params, expected, name=config.init.generator)
     return params
 
 
@@ -108,6 +110,31 @@ def provenance(config: mlc.ConfigDict) -> dict[str, Any]:
     return found
 
 
+def _check(params: Params, expected: Params, *, name: str) -> None:
+    """`check_fits` with a way out where the fields describe another encoder."""
+    try:
+        check_fits(params, expected, name=name)
+    except ValueError as error:
+        hints = [str(error)]
+        have, want = flatten(params), flatten(expected)
+        for key in sorted(have.keys() & want.keys()):
+            has, wants = (int(np.prod(x[key].shape[:1])) for x in (have, want))
+            if has == wants:
+                continue
+            if key.endswith("position_table"):
+                has, wants = math.isqrt(has), math.isqrt(wants)
+                hints.append(
+                    f"Set model.position_grid={has}, as in the file, or convert it "
+                    f"again with --grid={wants}."
+                )
+            elif key.endswith("patch_embedding/kernel"):
+                hints.append(
+                    f"Set model.patch_size={has}, as in the file, or convert it again "
+                    f"with --patch-size={wants}."
+                )
+        raise WeightsError("\n".join(hints)) from error
+
+
 def _without_class_token(config: mlc.ConfigDict, params: Params) -> Params:
     if config.model.class_token or "class_token" not in params:
         return params
@@ -128,10 +155,7 @@ def with_encoder(params: Params, encoder: Params, *, stem: str, name: str) -> Pa
     """
     if stem == "conv" and "convs" not in encoder.get("patch_embedding", {}):
         encoder = {**encoder, "patch_embedding": params["encoder"]["patch_embedding"]}
-    try:
-        check_fits(encoder, params["encoder"], name=name)
-    except ValueError as error:
-        raise WeightsError(str(error)) from error
+    _check(encoder, params["encoder"], name=name)
     return {**params, "encoder": encoder}
 
 

@@ -162,6 +162,22 @@ def test_generator_of_another_size_is_refused(dataset, exported, tmp_path):
         file_generator(config)
 
 
+def test_other_grid_and_patch_size_say_what_to_do():
+    sizes = lambda patch, rows: {
+        "patch_embedding": {"kernel": jnp.zeros((patch, patch, 3, 2))},
+        "position_table": jnp.zeros((rows, 2)),
+    }
+    with pytest.raises(WeightsError) as said:
+        with_encoder({"encoder": sizes(8, 145)}, sizes(16, 197), stem="patch", name="w")
+    message = str(said.value)
+    assert (
+        "patch_embedding/kernel: expected (8, 8, 3, 2), got (16, 16, 3, 2)" in message
+    )
+    assert "Set model.patch_size=16, as in the file, or convert it again" in message
+    assert "Set model.position_grid=14, as in the file, or convert it again" in message
+    assert message.endswith("--grid=12.")
+
+
 def test_encoder_is_no_generator(dataset, tmp_path):
     config = toy.config_for(dataset, tmp_path / "run")
     config.init.generator = str(tmp_path / "w.safetensors")
