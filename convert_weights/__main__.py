@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights import exports, facts, resize, runs, sources, targets
+from convert_weights import exports, facts, options, resize, runs, sources, targets
 from convert_weights.convert import ConversionError, Converted, convert
 from convert_weights.rules import KINDS, detect_kind
 from convert_weights.shapes import is_generator, read_encoder
@@ -36,7 +36,7 @@ class _Source(NamedTuple):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    parser = _parser()
+    parser = options.parser()
     args = parser.parse_args(argv)
     if args.out is None and not (args.inspect or args.dry_run):
         parser.error("--out=FILE.safetensors is needed (or --dry-run, --inspect)")
@@ -206,81 +206,6 @@ def _sizes(params: dict[str, np.ndarray], metadata: dict[str, str]) -> dict[str,
     if is_generator(params):
         sizes["decoder"] = metadata.get("decoder", json.dumps(_DECODER))
     return sizes
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m convert_weights",
-        description="Converts ViT weights and whole generators, from and to PyTorch.",
-        epilog="Kinds and examples: docs/weights.md",
-    )
-    parser.add_argument(
-        "source",
-        type=Path,
-        help=".safetensors, .pth, .pt, .bin, .ckpt or .npz file, a Hugging Face folder "
-        "or the workdir of a finished run",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="the .safetensors file to write (--to=hf: a folder)"
-    )
-    parser.add_argument(
-        "--to", choices=exports.TARGETS, default="exits_jax", help="names to write"
-    )
-    parser.add_argument(
-        "--kind", choices=list(KINDS), help="default: told from the tensor names"
-    )
-    parser.add_argument(
-        "--weights",
-        choices=list(runs.WEIGHTS),
-        default="student",
-        help="which of a run's two models (default: student)",
-    )
-    parser.add_argument(
-        "--grid",
-        type=_positive,
-        help="interpolate the position table to GRID x GRID patches",
-    )
-    parser.add_argument(
-        "--patch-size", type=_positive, help="resample the patch embedding to this, px"
-    )
-    parser.add_argument(
-        "--heads", type=_positive, help="of the attention, where nothing else says it"
-    )
-    parser.add_argument(
-        "--image-mean",
-        type=_three_numbers,
-        help="R,G,B of images in [0, 1] (default: the source's, or ImageNet's, or 0.5 "
-        "for .npz); stored with the weights",
-    )
-    parser.add_argument("--image-std", type=_three_numbers, help="likewise")
-    parser.add_argument("--licence", help="of the source; stored with the weights")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="convert and check, print what goes where, write nothing",
-    )
-    parser.add_argument(
-        "--inspect", action="store_true", help="only summarise what the source holds"
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 512:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to 512")
-    return int(text)
-
-
-def _three_numbers(text: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 3 or not all(0 < x <= 1 for x in numbers):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected three numbers in (0, 1], as in 0.485,0.456,0.406"
-        )
-    return numbers
 
 
 def _version() -> str:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights.rules import PARTS, Rule, find_rule
+from convert_weights.layouts import PARTS, Rule
+from convert_weights.rules import find_rule
 from convert_weights.shapes import expected_shapes
 
 

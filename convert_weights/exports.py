@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from convert_weights.convert import ConversionError
-from convert_weights.rules import PARTS, Rule, linear, same
+from convert_weights.layouts import PARTS, Rule, linear, same
 from convert_weights.shapes import is_generator, part_of, read_encoder
 
 
