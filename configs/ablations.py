@@ -24,10 +24,10 @@ ABLATIONS = {
     "table_a3/no_warmup": {"warmup.enabled": False},  # 36.0 AP, 1x schedule
     "table_a3/warmup_4_epochs": {"warmup.epochs": 4.0},  # 37.0 AP, 1x schedule
     "table_a3/warmup_8_epochs": {"warmup.epochs": 8.0},  # 37.3 AP, 1x schedule
-    "table_a4/mae": {"init.encoder": "weights/mae_vit_base.safetensors"},  # 37.3 AP
-    "table_a4/imagenet_22k": {"init.encoder": "weights/in21k_vit_base.safetensors"},
-    "table_a4/deit": {"init.encoder": "weights/deit_base.safetensors"},  # 35.8 AP
-    "table_a4/dino": {"init.encoder": "weights/dino_vit_base.safetensors"},  # 34.7 AP
+    "table_a4/mae": {"init.extractor": "weights/mae_vit_base.safetensors"},  # 37.3 AP
+    "table_a4/imagenet_22k": {"init.extractor": "weights/in21k_vit_base.safetensors"},
+    "table_a4/deit": {"init.extractor": "weights/deit_base.safetensors"},  # 35.8 AP
+    "table_a4/dino": {"init.extractor": "weights/dino_vit_base.safetensors"},  # 34.7 AP
     "readings/conv_stem": {"model.stem": "conv"},
     "readings/sinkhorn_3": {"similarity.sinkhorn_rounds": 3},
     "readings/area_pooling": {"loss.pooling": "area"},

@@ -64,6 +64,7 @@ def get_config() -> mlc.ConfigDict:
 
     config.init = init = mlc.ConfigDict()
     init.encoder = ""  # safetensors by convert_weights; empty: random
+    init.extractor = ""  # the extractor's alone (Table a4); empty: as `encoder`
     init.generator = placeholder(str)  # likewise, a whole generator; None: see below
     init.image_mean = (0.485, 0.456, 0.406)  # MAE
     init.image_std = (0.229, 0.224, 0.225)

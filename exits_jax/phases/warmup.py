@@ -16,6 +16,7 @@ from exits_jax.phases.pretrain import pretrained_encoder
 from exits_jax.phases.runs import Run, steps_of, train_run
 from exits_jax.phases.select import select_similarity
 from exits_jax.phases.weights import (
+    encoder_file,
     file_encoder,
     load_params,
     provenance,
@@ -70,9 +71,10 @@ def extractor_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     if config.pretrain.enabled:
         encoder = pretrained_encoder(config, workdir)
         return with_encoder(params, encoder, stem=stem, name="the pre-trained encoder")
-    if config.init.encoder:
-        encoder, _ = file_encoder(config)
-        return with_encoder(params, encoder, stem=stem, name=config.init.encoder)
+    path = encoder_file(config, role="extractor")
+    if path:
+        encoder, _ = file_encoder(config, role="extractor")
+        return with_encoder(params, encoder, stem=stem, name=path)
     return params
 
 

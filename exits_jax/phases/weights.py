@@ -17,7 +17,7 @@ from exits_jax.models.weights import (
     read_generator,
     read_metadata,
 )
-from exits_jax.phases.options import generator_builder
+from exits_jax.phases.options import ROLES, generator_builder
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
 from exits_jax.train.sharding import data_mesh, replicated
@@ -34,10 +34,19 @@ def random_params(config: mlc.ConfigDict, build, *, salt: int) -> Params:
     return init_params(build, jax.random.fold_in(jax.random.key(config.seed), salt))
 
 
-def file_encoder(config: mlc.ConfigDict) -> tuple[Params, dict[str, str]]:
-    """Encoder of `init.encoder` in the shape the configuration asks for."""
+def encoder_file(config: mlc.ConfigDict, *, role: str) -> str:
+    """The file that a model's encoder starts from; empty: none."""
+    if role == "extractor" and config.init.extractor:
+        return config.init.extractor
+    return config.init.encoder
+
+
+def file_encoder(
+    config: mlc.ConfigDict, *, role: str = "generator"
+) -> tuple[Params, dict[str, str]]:
+    """Encoder of `encoder_file` in the shape the configuration asks for."""
     try:
-        params, metadata = read_encoder(config.init.encoder)
+        params, metadata = read_encoder(encoder_file(config, role=role))
     except ValueError as error:
         raise WeightsError(str(error)) from error
     return _without_class_token(config, params), metadata
@@ -69,11 +78,12 @@ def check_files(config: mlc.ConfigDict) -> None:
         FileNotFoundError: If one is missing.
         WeightsError: If one is not what its field says.
     """
-    if config.init.encoder:
-        file_encoder(config)
+    for role in ROLES:
+        if encoder_file(config, role=role):
+            file_encoder(config, role=role)
     if config.init.generator:
         file_generator(config)
-    for path in (config.init.encoder, config.init.generator):
+    for path in (config.init.encoder, config.init.extractor, config.init.generator):
         metadata = read_metadata(path) if path else {}
         for name in ("image_mean", "image_std"):
             wanted = json.loads(metadata.get(name, "null"))
@@ -100,6 +110,13 @@ def provenance(config: mlc.ConfigDict) -> dict[str, Any]:
         "init_sha256": said.get("source_sha256"),
         "init_licence": said.get("licence"),
     }
+    if config.init.extractor:
+        said = read_metadata(config.init.extractor)
+        found |= {
+            "init_extractor": config.init.extractor,
+            "init_extractor_sha256": said.get("source_sha256"),
+            "init_extractor_licence": said.get("licence"),
+        }
     if generator:
         said = read_metadata(generator)
         found |= {
