@@ -32,8 +32,9 @@ LIGHT = [(source, "tiny", 224) for source in SOURCES] + [
     ("timm vit", "small", 224),
     ("transformers ViT", "small", 224),
 ]
-HEAVY = [(source, "tiny", 512) for source in SOURCES] + [
-    ("timm vit", "small", 512),
+HEAVY = [
+    ("timm deit distilled", "tiny", 512),
+    ("transformers ViTMAE", "tiny", 512),
     ("transformers ViT", "small", 512),
     ("timm deit distilled", "base", 224),
     ("transformers ViTMAE", "base", 224),
