@@ -2,7 +2,7 @@
 
 python -m benchmarks.step --config=configs/voc.py --config.data.train=FILE \
     --config.data.images=FOLDER --config.init.encoder= --config.batch_size=2 \
-    --workdir=/tmp/step [--steps=3] [--rounds=3]
+    --workdir=runs/step [--steps=3] [--rounds=3]
 
 Real optimizer steps on real crops: both methods see the same batches. The last lines
 give the share that Sinkhorn, propagation and retrieval have in an EXITS step.
