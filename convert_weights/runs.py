@@ -80,8 +80,8 @@ def read_run(
 
 
 def _licence(init: dict[str, Any]) -> str:
-    """That of what the run started from; of all of it where there are two."""
-    names = ("init_licence", "init_generator_licence")
+    """That of what the run started from; all of them where there are several."""
+    names = ("init_licence", "init_extractor_licence", "init_generator_licence")
     found = [str(init[name]) for name in names if init.get(name)]
     return ", ".join(dict.fromkeys(found)) or "unknown"
 
