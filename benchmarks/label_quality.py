@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 
 from exits_jax.export.evaluation import format_table, write_json
 from exits_jax.main import PHASES, log_to
-from exits_jax.phases.validate import validate
+from exits_jax.phases.check_config import check_config
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 SHARED = (
@@ -43,7 +43,7 @@ def main(_) -> None:
         json.loads((ours / "evaluation.json").read_text())["split"],
     )
     config.workdir = str(theirs.path)
-    validate(config)
+    check_config(config)
     theirs.open(config)
     log_to(theirs)
     for name in SHARED:

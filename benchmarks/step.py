@@ -20,9 +20,9 @@ from ml_collections import config_flags
 
 from exits_jax.data.batches import train_batches
 from exits_jax.models.params import abstract_graph, count
-from exits_jax.ops.points import initial_points
 from exits_jax.ops.retrieval import retrieve_points
 from exits_jax.phases import prepare
+from exits_jax.phases.check_config import check_config
 from exits_jax.phases.inputs import training_instances
 from exits_jax.phases.options import (
     crf_options,
@@ -34,13 +34,13 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.runs import jitted_step, labeler
 from exits_jax.phases.train import generator_start
-from exits_jax.phases.validate import validate
 from exits_jax.phases.warmup import extractor_start
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import box_objective, exits_objective
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.sharding import data_mesh, replicate, replicated, shard_batch
 from exits_jax.train.state import TrainState
+from exits_jax.train.step import batch_points
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where annotations are prepared.")
@@ -52,7 +52,7 @@ def main(_) -> None:
     """Measures and prints."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     config, workdir = _CONFIG.value, Workdir(_WORKDIR.value)
-    validate(config)
+    check_config(config)
     workdir.open(config)
     prepare.run(config, workdir)
     objects = training_instances(config, workdir)
@@ -149,14 +149,8 @@ def _retrieval_seconds(config, batch) -> float:
     similarity = jax.nn.softmax(2 * scores, axis=-1)
 
     def retrieve(matrix, rows):
-        initial = initial_points(
-            rows["extreme_points"],
-            rows["has_points"],
-            rows["box"],
-            rows["valid_region"],
-            crop_size=config.crop.size,
-            patch_size=config.model.patch_size,
-            inward_margin_px=options.inward_margin_px,
+        initial = batch_points(
+            rows, options=options, patch_size=config.model.patch_size
         )
         return retrieve_points(
             matrix,

@@ -19,8 +19,8 @@ from ml_collections import config_flags
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.images import ImageError
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
+from exits_jax.phases.check_config import check_config
 from exits_jax.phases.order import sections
-from exits_jax.phases.validate import validate
 from exits_jax.phases.weights import WeightsError, check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.loop import InputChanged, Preempted
@@ -72,7 +72,7 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
     workdir = Workdir(config.workdir)
     names = [phase] if phase else list(PHASES)
     try:
-        validate(config)
+        check_config(config)
         workdir.open(config, {name: sections(config, name) for name in names})
         log_to(workdir)
         if not workdir.is_finished("train"):

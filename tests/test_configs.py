@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from configs import ablations, base, coco, custom, lvis, quickstart, tiny, voc
-from exits_jax.phases.validate import validate
+from exits_jax.phases.check_config import check_config
 
 CONFIGS = {
     "voc": voc.get_config,
@@ -25,7 +25,7 @@ def one_device(monkeypatch):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_configuration_is_sound(name, one_device):
-    validate(CONFIGS[name]())
+    check_config(CONFIGS[name]())
 
 
 @pytest.mark.parametrize("name", CONFIGS)

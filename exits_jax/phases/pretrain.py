@@ -2,22 +2,19 @@
 
 from functools import partial
 
-import jax
 import ml_collections as mlc
 from flax import nnx
 
 from exits_jax.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
-from exits_jax.models.params import Params, abstract_graph, init_params
+from exits_jax.models.params import Params, abstract_graph
 from exits_jax.models.vit import VitConfig
 from exits_jax.phases.inputs import training_instances
 from exits_jax.phases.options import encoder_config, image_stats
 from exits_jax.phases.order import begin
 from exits_jax.phases.runs import Run, steps_of, train_run
-from exits_jax.phases.weights import random_params
+from exits_jax.phases.weights import random_params, restore
 from exits_jax.phases.workdir import Workdir
-from exits_jax.train.checkpoints import Checkpoints
 from exits_jax.train.objectives import autoencoder_objective
-from exits_jax.train.sharding import data_mesh, replicated
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -48,16 +45,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
 def pretrained_encoder(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     """The encoder that `run` trained."""
-    build = _builder(config)
-    abstract = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
-    sharding = replicated(data_mesh())
-    like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
-    )
-    checkpoints = Checkpoints(workdir / "checkpoints" / "pretrain")
-    params = checkpoints.restore_params(like)
-    checkpoints.close()
-    return params["encoder"]
+    return restore(workdir, "pretrain", _builder(config))["encoder"]
 
 
 def _builder(config: mlc.ConfigDict):

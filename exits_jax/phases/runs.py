@@ -41,6 +41,13 @@ def steps_of(config: mlc.ConfigDict, section: mlc.ConfigDict, num_samples: int) 
     return max(1, round(section.epochs * num_samples / config.batch_size))
 
 
+def peak_lr(config: mlc.ConfigDict, given: float | None) -> float:
+    """The rate a section gives, or the one per sample times the batch (Sec. 4.1)."""
+    return (
+        config.optimizer.lr_per_sample * config.batch_size if given is None else given
+    )
+
+
 def train_run(
     config: mlc.ConfigDict,
     workdir: Workdir,

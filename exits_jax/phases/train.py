@@ -16,7 +16,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.order import begin
 from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.runs import Run, labeler, steps_of, train_run
+from exits_jax.phases.runs import Run, labeler, peak_lr, steps_of, train_run
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.weights import (
     file_encoder,
@@ -56,7 +56,6 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         choice = selected(workdir) if config.similarity.select else {}
         make_labels = labeler(config, frozen, point_options(config, choice))
     section = config.train
-    default_lr = config.optimizer.lr_per_sample * config.batch_size
     params = generator_start(config, workdir)
     if section.start_steps:
         params = train_run(
@@ -65,7 +64,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             Run(
                 name="start",
                 num_steps=section.start_steps,
-                lr=default_lr if section.start_lr is None else section.start_lr,
+                lr=peak_lr(config, section.start_lr),
                 ramp_up=section.ramp_up,
                 with_teacher=False,
             ),
@@ -79,7 +78,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         Run(
             name="train",
             num_steps=steps_of(config, section, len(objects)),
-            lr=default_lr if section.lr is None else section.lr,
+            lr=peak_lr(config, section.lr),
             ramp_up=section.ramp_up,
             with_teacher=True,
         ),

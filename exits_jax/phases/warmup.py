@@ -13,7 +13,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.order import begin
 from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.runs import Run, steps_of, train_run
+from exits_jax.phases.runs import Run, peak_lr, steps_of, train_run
 from exits_jax.phases.select import select_similarity
 from exits_jax.phases.weights import (
     encoder_file,
@@ -39,14 +39,13 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     section = config.warmup
     if section.enabled:
         build = generator_builder(config, role="extractor")
-        default_lr = config.optimizer.lr_per_sample * config.batch_size
         params = train_run(
             config,
             workdir,
             Run(
                 name="warmup",
                 num_steps=steps_of(config, section, len(objects)),
-                lr=default_lr if section.lr is None else section.lr,
+                lr=peak_lr(config, section.lr),
                 ramp_up=section.ramp_up,
                 with_teacher=False,
             ),

@@ -1,5 +1,6 @@
 """Where parameters come from: random numbers, a file or an earlier run."""
 
+import contextlib
 import json
 import logging
 import math
@@ -9,7 +10,7 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.models.params import Params, init_params
+from exits_jax.models.params import Build, Params, init_params
 from exits_jax.models.weights import (
     check_fits,
     flatten,
@@ -180,13 +181,15 @@ def load_params(
     config: mlc.ConfigDict, workdir: Workdir, run: str, *, role: str, which="params"
 ) -> Params:
     """Parameters of a finished run, on every device."""
-    build = generator_builder(config, role=role)
+    return restore(workdir, run, generator_builder(config, role=role), which=which)
+
+
+def restore(workdir: Workdir, run: str, build: Build, *, which="params") -> Params:
+    """Parameters of any finished run whose module `build` makes, on every device."""
     abstract = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
     sharding = replicated(data_mesh())
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
     )
-    checkpoints = Checkpoints(workdir / "checkpoints" / run)
-    params = checkpoints.restore_params(like, which=which)
-    checkpoints.close()
-    return params
+    with contextlib.closing(Checkpoints(workdir / "checkpoints" / run)) as checkpoints:
+        return checkpoints.restore_params(like, which=which)

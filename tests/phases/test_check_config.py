@@ -3,7 +3,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from configs import tiny
-from exits_jax.phases.validate import validate
+from exits_jax.phases.check_config import check_config
 from exits_jax.phases.weights import WeightsError, file_encoder, with_encoder
 from exits_jax.phases.workdir import ConfigError
 
@@ -38,14 +38,14 @@ def test_a_wrong_value_is_refused_with_its_field(field, value, message):
     config.init.generator_from = "warmup"
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError, match=message):
-        validate(config)
+        check_config(config)
 
 
 def test_faults_are_reported_together():
     config = tiny.get_config()
     config.batch_size, config.loss.method, config.data.points = 7, "a", "b"
     with pytest.raises(ConfigError) as found:
-        validate(config)
+        check_config(config)
     assert len(str(found.value).splitlines()) == 3
 
 

@@ -48,7 +48,7 @@ SHARES = (
 )
 
 
-def validate(config: mlc.ConfigDict) -> None:
+def check_config(config: mlc.ConfigDict) -> None:
     """Checks what can be known before anything is read or compiled.
 
     Raises:
