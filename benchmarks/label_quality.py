@@ -14,7 +14,8 @@ from pathlib import Path
 from absl import app, flags
 from absl import logging as absl_logging
 
-from exits_jax.export.evaluation import format_table, write_json
+from exits_jax.export.evaluation import format_table
+from exits_jax.export.files import write_json
 from exits_jax.main import PHASES, log_to
 from exits_jax.phases.check_config import check_config
 from exits_jax.phases.workdir import ConfigError, Workdir

@@ -20,10 +20,21 @@ def get_config() -> mlc.ConfigDict:
     data.images = ""  # folder that its file names are relative to
     data.val = ""  # likewise, for evaluation; empty: evaluate on `train`
     data.val_images = ""  # empty: the same folder as `images`
+    data.voc = mlc.ConfigDict()  # VOC's own files instead of `train` and `val`
+    data.voc.devkit = ""  # .../VOCdevkit/VOC2012
+    data.voc.sbd = ""  # .../benchmark_RELEASE/dataset; empty: VOC's 1,464 images alone
+    data.shards = ""  # folder or bucket of packed data sets; empty: image files
+    data.shard_mb = 256  # size of a shard that `pack` writes
+    data.shard_cache = ""  # local folder that shards are copied to first
+    data.name = "custom"  # of the packed data set: "custom", "voc", "coco" or "lvis"
     data.points = "extremenet"  # Sec. 4.1: ExtremeNet's rule; "clean": on the object
+    data.noise = mlc.ConfigDict()  # changes points made from masks, to study it
+    data.noise.kind = "none"  # "px", "share" of the box, or "run" along the extreme
+    data.noise.amount = 0.0  # deviation in px or shares; "run": share of the points
     data.on_bad = "skip"  # a bad record or image: "skip" (listed) or "error"
     data.max_skip_fraction = 0.5  # more bad records than this are an error anyway
     data.verify_images = True  # decode every image once before training starts
+    data.follow_links = False  # links that lead out of the image folder
     data.min_area_px = 2048.0  # baseline: box area of the objects trained on
     data.min_side_px = 2.0  # baseline: box sides of the objects used at all
     data.cache_mb = 256  # decoded images kept in memory, per process
@@ -32,6 +43,16 @@ def get_config() -> mlc.ConfigDict:
     data.scenes = mlc.ConfigDict()  # drawn scenes instead of files, for the quickstart
     data.scenes.num_train = 0
     data.scenes.num_val = 0
+
+    # `--phase=import`: annotations of another tool to a COCO JSON
+    config["import"] = importing = mlc.ConfigDict()
+    importing.kind = ""  # such as "cvat"; docs/importing.md lists them
+    importing.source = ""
+    importing.out = ""  # empty: WORKDIR/imported.json
+    importing.categories = ""  # text file of class names; empty: as they come
+    importing.class_names = ""  # Open Images: CSV of display names
+    importing.keep_group_of = False  # Open Images: boxes around groups
+    importing.keep_depictions = True  # Open Images: drawings, toys, ...
 
     config.crop = crop = mlc.ConfigDict()
     crop.size = 512  # Sec. 4.1
@@ -149,8 +170,18 @@ def get_config() -> mlc.ConfigDict:
 
     config.evaluate = evaluate = mlc.ConfigDict()
     evaluate.size_by = "box"  # baseline: area of the box; "mask": COCO's convention
-    evaluate.separated_ids = ""  # JSON list of ids; empty: two parts of 5 % or more
+    evaluate.separated_ids = ""  # list of ids; empty: two parts of 5 % or more
+    evaluate.occluded_ids = ""  # likewise; empty: not reported
     evaluate.grabcut = True
     evaluate.num_pictures = 24
     evaluate.num_points = 256  # crops on which the pseudo points are checked
+
+    # `--phase=export`: the masks in the format of another tool
+    config.export = export = mlc.ConfigDict()
+    export.kind = "coco"  # such as "voc"; docs/exporting.md lists them
+    export.source = ""  # empty: WORKDIR/pseudo_masks.json
+    export.out = ""  # empty: WORKDIR/export/KIND
+    export.void_border_px = 0  # VOC: width of the border that belongs to no object
+    export.min_score = 0.0  # masks below are left out and reported
+    export.image_prefix = ""  # Label Studio: what its image paths start with
     return config

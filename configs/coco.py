@@ -11,6 +11,7 @@ from configs import base
 def get_config() -> mlc.ConfigDict:
     config = base.get_config()
     config.workdir = "runs/coco"
+    config.data.name = "coco"
     config.data.train = "data/coco/annotations/instances_train2017.json"
     config.data.images = "data/coco/train2017"
     config.data.val = "data/coco/annotations/instances_val2017.json"

@@ -11,6 +11,7 @@ from configs import base
 def get_config() -> mlc.ConfigDict:
     config = base.get_config()
     config.workdir = "runs/lvis"
+    config.data.name = "lvis"
     config.data.train = "data/lvis/lvis_v1_train.json"
     config.data.val = "data/lvis/lvis_v1_val.json"
     config.data.images = "data/coco"  # LVIS mixes train2017/ and val2017/

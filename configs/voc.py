@@ -11,9 +11,10 @@ from configs import base
 def get_config() -> mlc.ConfigDict:
     config = base.get_config()
     config.workdir = "runs/voc"
-    config.data.train = "data/voc/train_aug.json"
-    config.data.val = "data/voc/val.json"
-    config.data.images = "data/voc/JPEGImages"
+    config.data.name = "voc"
+    config.data.voc.devkit = "data/voc/VOCdevkit/VOC2012"
+    config.data.voc.sbd = "data/voc/benchmark_RELEASE/dataset"
+    config.data.points = "clean"  # ours: VOC's masks are pixels, not polygons
     config.init.encoder = "weights/mae_vit_base.safetensors"
     config.points.inward_margin_px = 12.0  # delta, Supp. B
     config.loss.point = 0.05  # lambda_point, Supp. B

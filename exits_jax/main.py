@@ -5,9 +5,10 @@ python -m exits_jax.main --config=configs/voc.py [--phase=train] [--workdir=runs
 """
 
 import difflib
+import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import ml_collections as mlc
@@ -16,7 +17,7 @@ from absl import logging as absl_logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.annotations import AnnotationError, TooManySkipped
 from exits_jax.data.images import ImageError
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.check_config import check_config
@@ -33,11 +34,22 @@ PHASES = {
     "generate": generate.run,
     "evaluate": evaluate.run,
 }
-OK, FAILED, USAGE, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 3, 75, 130
+# Run only when they are asked for, and loaded only then.
+TOOLS = {
+    "import": "exits_jax.phases.imports",
+    "validate": "exits_jax.phases.check_data",
+    "pack": "exits_jax.phases.pack",
+    "export": "exits_jax.phases.export",
+}
+OK, FAILED, USAGE, BAD_INPUT, PARTIAL = 0, 1, 2, 3, 4
+TRY_AGAIN, INTERRUPTED = 75, 130
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _PHASE = flags.DEFINE_enum(
-    "phase", None, list(PHASES), "The phase to run; without it, all that are not done."
+    "phase",
+    None,
+    [*PHASES, *TOOLS],
+    f"The phase to run; without it, {', '.join(PHASES)} as far as they are not done.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -66,21 +78,24 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
 
     What is expected to go wrong is said on stderr, without a traceback: a flag or field
     that makes no sense or a workdir in other use (2), annotations, images or weights
-    that cannot be used (3), a loss that is not finite (1), a stop from outside (75 with
-    the state saved, 130).
+    that cannot be used (3), too many bad records (4), a loss that is not finite (1), a
+    stop from outside (75 with the state saved, 130).
     """
     workdir = Workdir(config.workdir)
     names = [phase] if phase else list(PHASES)
     try:
         check_config(config)
-        workdir.open(config, {name: sections(config, name) for name in names})
+        made = {name: sections(config, name) for name in names if name in PHASES}
+        workdir.open(config, made)
         log_to(workdir)
-        if not workdir.is_finished("train"):
+        if made and not workdir.is_finished("train"):
             check_files(config)
         for name in names:
             _run_phase(name, config, workdir)
     except (ConfigError, InputChanged) as error:
         return _fail(error, USAGE)
+    except TooManySkipped as error:
+        return _fail(error, PARTIAL)
     except (AnnotationError, ImageError, FileNotFoundError, WeightsError) as error:
         return _fail(error, BAD_INPUT)
     except FloatingPointError as error:
@@ -98,13 +113,28 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
 def _run_phase(name: str, config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Runs a phase; on a pod, what one process does alone is done by the first."""
     if jax.process_count() == 1:
-        PHASES[name](config, workdir)
+        _phase(name)(config, workdir)
     elif name == "evaluate":
         _logger.warning("evaluate takes one process: --phase=evaluate, not distributed")
     else:
-        if name != "prepare" or jax.process_index() == 0:
-            PHASES[name](config, workdir)
+        alone = name == "prepare" or name in TOOLS
+        if not alone or jax.process_index() == 0:
+            _phase(name)(config, workdir)
         multihost_utils.sync_global_devices(f"phase {name} is done")
+
+
+def _phase(name: str) -> Callable[[mlc.ConfigDict, Workdir], object]:
+    if name in PHASES:
+        return PHASES[name]
+    try:
+        return importlib.import_module(TOOLS[name]).run
+    except ModuleNotFoundError as error:
+        if name != "pack" or (error.name or "").startswith("exits_jax"):
+            raise
+        raise ConfigError(
+            f"--phase=pack needs the package {error.name}: pip install "
+            "'exits-jax[shards]'."
+        ) from error
 
 
 def log_to(workdir: Workdir) -> None:

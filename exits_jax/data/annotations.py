@@ -4,14 +4,16 @@ Faults of the file itself always raise; faults of single records are collected a
 raised together or listed, as the caller chooses.
 """
 
-import codecs
-import json
 import os
 import re
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from exits_jax.data.coco_file import CocoFile, refuse_nan
+from exits_jax.data.columns import Instances, InstanceTable
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import (
     FLAG_CODES,
@@ -21,6 +23,7 @@ from exits_jax.data.records import (
     Instance,
     Problem,
     StoredImage,
+    TooManySkipped,
     fault,
     is_id,
     read_instance,
@@ -31,35 +34,45 @@ __all__ = [
     "ON_BAD",
     "SIDES",
     "AnnotationError",
+    "CocoFile",
     "Dataset",
     "Instance",
+    "Instances",
     "Problem",
-    "check_source",
+    "TooManySkipped",
+    "enforce",
     "fault",
     "is_id",
     "read_instances",
-    "read_source",
+    "safe_path",
 ]
 
 ON_BAD = ("error", "skip")
 _MAX_LISTED = 20
 _URL_OR_DRIVE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|[A-Za-z]:[\\/]")
 
+# From a record with a mask and the record of its image to float [4, 2] points; None
+# where the record needs none; an AnnotationError where its mask is faulty.
+PointsOf = Callable[[dict[str, Any], dict[str, Any]], np.ndarray | None]
+
 
 class Dataset(NamedTuple):
     """What an instances file holds, and which of its records were left out."""
 
-    source: dict  # the parsed JSON, untouched
-    instances: list[Instance]
+    source: CocoFile
+    instances: Instances
     skipped: list[Problem]
+    remarks: list[Problem]  # on records that are used all the same
 
 
 def read_instances(
-    annotations: str | Path,
+    annotations: str | Path | CocoFile,
     images: str | Path,
     *,
     on_bad: str = "skip",
     max_skip_fraction: float | int = 0.5,
+    points_of: PointsOf | None = None,
+    follow_links: bool = False,
 ) -> Dataset:
     """Reads a COCO instances file and checks every record.
 
@@ -73,6 +86,9 @@ def read_instances(
       on_bad: "error" raises all faulty records together, "skip" lists them in
         `Dataset.skipped`.
       max_skip_fraction: the largest part of the records that may be skipped, 0 to 1.
+      points_of: takes extreme points from the mask of a record without; a record whose
+        mask is faulty keeps its box, with a remark, or is skipped without one.
+      follow_links: allow links inside the image folder that lead out of it.
 
     Returns:
       The usable instances in file order.
@@ -81,7 +97,8 @@ def read_instances(
       ValueError: `on_bad` or `max_skip_fraction` is not one of the choices.
       FileNotFoundError: the file or the folder does not exist.
       AnnotationError: the file is not an instances file, records are faulty and
-        `on_bad` is "error", or too many of them would be skipped.
+        `on_bad` is "error".
+      TooManySkipped: more records would be skipped than allowed.
     """
     if on_bad not in ON_BAD:
         raise ValueError(f"on_bad is {on_bad!r}; choose one of {', '.join(ON_BAD)}.")
@@ -89,148 +106,142 @@ def read_instances(
         raise ValueError(f"max_skip_fraction is {max_skip_fraction}; expected 0 to 1.")
     if not os.path.isdir(images):
         raise FileNotFoundError(f"Image folder {images} does not exist.")
-    source = read_source(annotations)
-    records = source["annotations"]
-    image_records = {image["id"]: image for image in source["images"]}
-    categories = {category["id"] for category in source["categories"]}
-    found: dict[int | str, StoredImage | AnnotationError] = {}
-    instances: list[Instance] = []
-    skipped: list[Problem] = []
-    seen: set[int | str] = set()
-    for position, record in enumerate(records):
+    source = annotations
+    if not isinstance(source, CocoFile):
+        source = CocoFile.read(source)
+    reader = _Reader(source, str(images), points_of, follow_links)
+    for position in range(len(source.annotations)):
+        reader.read(position)
+    total = len(source.annotations)
+    enforce(reader.skipped, total, source.name, on_bad, max_skip_fraction)
+    return Dataset(source, reader.table.finish(), reader.skipped, reader.remarks)
+
+
+class _Reader:
+    """What is known of a file while its records are read one by one."""
+
+    def __init__(
+        self,
+        source: CocoFile,
+        folder: str,
+        points_of: PointsOf | None,
+        follow_links: bool,
+    ):
+        self.table = InstanceTable()
+        self.skipped: list[Problem] = []
+        self.remarks: list[Problem] = []
+        self._source, self._folder = source, folder
+        self._points_of, self._follow_links = points_of, follow_links
+        self._image_rows = {image: row for row, image in enumerate(source.image_ids)}
+        self._categories = {category["id"] for category in source.categories}
+        self._found: dict[int, StoredImage | AnnotationError] = {}
+        self._seen: set[int | str] = set()
+
+    def read(self, position: int) -> None:
+        """Adds the record to the table, or to the skipped ones with its reason."""
         annotation_id = None
         try:
+            record = self._source.annotations[position]
             annotation_id = _annotation_id(record, position)
-            if annotation_id in seen:
+            if annotation_id in self._seen:
                 raise fault(
                     "E105",
                     f"Annotation {annotation_id!r}: entry {position} repeats this id; "
                     "the first record with it is kept. Ids must be unique.",
                 )
-            seen.add(annotation_id)
-            image_id = record.get("image_id")
-            if not is_id(image_id) or image_id not in image_records:
-                raise fault(
-                    "E107",
-                    f"Annotation {annotation_id!r}: image_id {image_id!r:.40} is not "
-                    "among the images.",
-                )
-            if image_id not in found:
-                found[image_id] = _find_image(image_records[image_id], str(images))
-            image = found[image_id]
-            if isinstance(image, AnnotationError):
-                _, code, message = image.problems[0]
-                raise fault(code, f"Annotation {annotation_id!r}: {message}")
-            instances.append(read_instance(record, image, categories))
+            self._seen.add(annotation_id)
+            record = self._with_points(record, annotation_id, position)
+            row = self._row_of(record, annotation_id)
+            image = self._image_at(row, annotation_id)
+            instance = read_instance(record, image, self._categories)
+            if not self._source.annotations.is_strict:
+                refuse_nan(record, f"Annotation {annotation_id!r}: one of its fields")
+            self.table.add(instance, position, row)
         except AnnotationError as error:
-            skipped.append(error.problems[0]._replace(annotation_id=annotation_id))
-    _enforce(skipped, len(records), str(annotations), on_bad, max_skip_fraction)
-    return Dataset(source, instances, skipped)
+            problem = error.problems[0]
+            self.skipped.append(
+                problem._replace(annotation_id=annotation_id, position=position)
+            )
+
+    def _with_points(
+        self, record: dict[str, Any], annotation_id: int | str, position: int
+    ) -> dict[str, Any]:
+        """The record with the points of its mask, if it has no others."""
+        if (
+            self._points_of is None
+            or record.get("extreme_points")
+            or not record.get("segmentation")
+            or record.get("iscrowd") == 1
+        ):
+            return record
+        row = self._row_of(record, annotation_id)
+        try:
+            points = self._points_of(record, self._source.images[row])
+        except AnnotationError as error:
+            _, code, message, _ = error.problems[0]
+            message = f"Annotation {annotation_id!r:.40}: {message.rstrip('.')}."
+            if record.get("bbox") is None:
+                raise fault(code, f"{message} It is left out.") from error
+            message = f"{message} It keeps only its box."
+            self.remarks.append(Problem(annotation_id, code, message, position))
+            return record
+        if points is None:
+            return record
+        return {**record, "extreme_points": points.tolist()}
+
+    def _row_of(self, record: dict[str, Any], annotation_id: int | str) -> int:
+        image_id = record.get("image_id")
+        if not is_id(image_id) or image_id not in self._image_rows:
+            raise fault(
+                "E107",
+                f"Annotation {annotation_id!r}: image_id {image_id!r:.40} is not "
+                "among the images.",
+            )
+        return self._image_rows[image_id]
+
+    def _image_at(self, row: int, annotation_id: int | str) -> StoredImage:
+        if row not in self._found:
+            self._found[row] = _find_image(
+                self._source.images[row], self._folder, self._follow_links
+            )
+        image = self._found[row]
+        if isinstance(image, AnnotationError):
+            _, code, message, _ = image.problems[0]
+            raise fault(code, f"Annotation {annotation_id!r}: {message}")
+        return image
 
 
-def read_source(path: str | Path) -> dict[str, Any]:
-    """Parses an instances file and checks its structure, not its records.
-
-    Args:
-      path: a UTF-8 JSON file, with or without byte order mark.
-
-    Returns:
-      The parsed JSON.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101), not an instances file (E102) or names an
-        image twice (E106).
-    """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Annotation file {path} does not exist.") from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
-        raise fault("E101", f"{path} looks like UTF-16 or UTF-32; save it as UTF-8.")
-    mark = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-    text = ""
-    try:
-        text = data[mark:].decode()
-        source = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise fault(
-            "E101", f"{path} is not UTF-8 text: byte {mark + error.start} is wrong."
-        ) from error
-    except json.JSONDecodeError as error:
-        byte = mark + len(text[: error.pos].encode())
-        raise fault(
-            "E101",
-            f"{path} is not JSON: {error.msg} at byte {byte} of {len(data)} "
-            f"(line {error.lineno}, column {error.colno}). Is the file complete?",
-        ) from error
-    except (RecursionError, ValueError) as error:  # nesting; integers of any length
-        raise fault("E101", f"{path} cannot be parsed as JSON: {error}.") from error
-    check_source(source, str(path))
-    return source
-
-
-def check_source(source: Any, name: str) -> None:
-    """Checks that a parsed JSON has the structure of a COCO instances file.
-
-    Args:
-      source: the parsed JSON.
-      name: what to call it in messages, usually its file.
-
-    Raises:
-      AnnotationError: it has not (E102), or an image id occurs twice (E106).
-    """
-    if isinstance(source, list):
-        raise fault(
-            "E102",
-            f"{name} holds a list at its top level: this is a results file; "
-            "pass an instances JSON.",
-        )
-    if not isinstance(source, dict):
-        raise fault("E102", f"{name} holds {source!r:.40}; expected an instances JSON.")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(source.get(key), list):
-            kind = type(source.get(key)).__name__ if source.get(key) else "empty"
-            state = "missing" if key not in source else f"{kind}, not a list"
-            if key in source and source[key] is None:
-                state = "null"
-            raise fault("E102", f"{name}: `{key}` is {state}; expected a list.")
-    for key in ("images", "categories"):
-        for position, record in enumerate(source[key]):
-            if not isinstance(record, dict) or not is_id(record.get("id")):
-                raise fault(
-                    "E102",
-                    f"{name}: entry {position} of `{key}` has no usable id; "
-                    "expected a number or a string.",
-                )
-    counts = Counter(image["id"] for image in source["images"])
-    twice = [image_id for image_id, count in counts.items() if count > 1]
-    if twice:
-        listed = ", ".join(repr(image_id) for image_id in twice[:_MAX_LISTED])
-        raise fault(
-            "E106",
-            f"{name}: {len(twice)} image ids occur more than once: {listed}. "
-            "Image ids must be unique.",
-        )
-
-
-def _enforce(
+def enforce(
     skipped: list[Problem],
     total: int,
     name: str,
     on_bad: str,
     max_fraction: float | int,
 ) -> None:
+    """Raises if the records that have to be skipped are more than the caller allows.
+
+    Args:
+      skipped: their problems.
+      total: number of records.
+      name: what to call the file.
+      on_bad: "error" allows none.
+      max_fraction: the largest part of the records that "skip" allows.
+
+    Raises:
+      AnnotationError: `on_bad` is "error" and there is a problem.
+      TooManySkipped: there are more than `max_fraction` of the records.
+    """
     if not skipped or (on_bad == "skip" and len(skipped) <= max_fraction * total):
         return
     lines = [f"{name}: {len(skipped)} of {total} records cannot be used"]
     if on_bad == "skip":
-        lines[0] += f", more than max_skip_fraction {max_fraction:g} allows"
+        lines[0] += f", more than max_skip_fraction = {max_fraction:g} allows"
     lines[0] += ":"
-    lines += [f"  {code}: {message}" for _, code, message in skipped[:_MAX_LISTED]]
+    lines += [f"  {code}: {message}" for _, code, message, _ in skipped[:_MAX_LISTED]]
     if len(skipped) > _MAX_LISTED:
         lines.append(f"  and {len(skipped) - _MAX_LISTED} more")
-    raise AnnotationError("\n".join(lines), skipped)
+    kind = AnnotationError if on_bad == "error" else TooManySkipped
+    raise kind("\n".join(lines), skipped)
 
 
 def _annotation_id(record: Any, position: int) -> int | str:
@@ -246,10 +257,12 @@ def _annotation_id(record: Any, position: int) -> int | str:
     return annotation_id
 
 
-def _find_image(record: dict[str, Any], folder: str) -> StoredImage | AnnotationError:
+def _find_image(
+    record: dict[str, Any], folder: str, follow_links: bool
+) -> StoredImage | AnnotationError:
     """Finds and sizes an image once for all its annotations; faults are returned."""
     try:
-        path = _image_path(record, folder)
+        path = _image_path(record, folder, follow_links)
         height, width, flags = record.get("height"), record.get("width"), ()
         if height is None or width is None:
             height, width = check_image(path, full=False)
@@ -257,7 +270,10 @@ def _find_image(record: dict[str, Any], folder: str) -> StoredImage | Annotation
     except AnnotationError as error:
         return error
     except (ImageError, OSError) as error:
-        return fault("E113", f"image {record['id']!r} gives no size: {error}")
+        return fault(
+            getattr(error, "code", "E113"),
+            f"image {record['id']!r} gives no size: {error}",
+        )
     for name, value in (("height", height), ("width", width)):
         if type(value) is not int or not 0 < value < MAX_NUMBER:
             return fault(
@@ -268,26 +284,68 @@ def _find_image(record: dict[str, Any], folder: str) -> StoredImage | Annotation
     return StoredImage(path, (height, width), flags)
 
 
-def _image_path(record: dict[str, Any], folder: str) -> str:
+def _image_path(record: dict[str, Any], folder: str, follow_links: bool) -> str:
     name, url = record.get("file_name"), record.get("coco_url")
     names = [name]
     if name is None and isinstance(url, str):  # LVIS; nothing is ever downloaded
         tail = url.split("/")[-2:]
         names = [tail[-1], "/".join(tail)]  # beside each other, or .../train2017/x.jpg
     for candidate in names:
-        if not isinstance(candidate, str) or not _is_inside(candidate):
-            raise fault(
-                "E112",
-                f"image {record['id']!r} has the unsafe file name {candidate!a:.200}; "
-                "expected a path below the image folder.",
-            )
-        path = os.path.join(folder, candidate)
-        if os.path.isfile(path):
-            return path
+        try:
+            return safe_path(candidate, folder, follow_links=follow_links)
+        except FileNotFoundError:
+            continue
+        except AnnotationError as error:
+            _, code, message, _ = error.problems[0]
+            raise fault(code, f"image {record['id']!r} has {message}") from None
     raise fault(
         "E111",
         f"image {record['id']!r}: its file {names[0]!a:.200} is missing in {folder}.",
     )
+
+
+def safe_path(name: Any, folder: str, *, follow_links: bool = False) -> str:
+    """The file with a name that came from outside, if it lies in a folder.
+
+    Args:
+      name: a relative path; anything else is refused before a file is touched.
+      folder: where it must lie.
+      follow_links: allow a link in the folder that leads out of it.
+
+    Returns:
+      The path of the file; it exists.
+
+    Raises:
+      AnnotationError: the name is no relative path, or leads out of the folder (E112).
+      FileNotFoundError: there is no such file.
+    """
+    if not isinstance(name, str) or not _is_inside(name):
+        raise fault(
+            "E112",
+            f"the unsafe file name {name!a:.200}; expected a path below the image "
+            "folder.",
+        )
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(path)
+    if not follow_links and _leads_out(path, folder):
+        raise fault(
+            "E112",
+            f"the file name {name!a:.200}, a link that leads out of {folder}; set "
+            "data.follow_links=True if the links there are your own.",
+        )
+    return path
+
+
+def _leads_out(path: str, folder: str) -> bool:
+    """Whether a link between a folder and a file below it points elsewhere."""
+    below, top = path, os.path.normpath(folder)
+    while (below := os.path.normpath(below)) != top and below != os.path.dirname(below):
+        if os.path.islink(below):
+            home = os.path.realpath(folder)
+            return os.path.commonpath([home, os.path.realpath(path)]) != home
+        below = os.path.dirname(below)
+    return False
 
 
 def _is_inside(name: str) -> bool:

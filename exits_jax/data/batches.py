@@ -6,13 +6,16 @@ starts at step s therefore continues exactly, with any number of processes, work
 threads, and needs no saved iterator.
 """
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import grain
 import numpy as np
 
 from exits_jax.data.annotations import Instance
+from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
 from exits_jax.data.samples import CropOptions, Sample, SampleReader
 from exits_jax.data.stream import Batch, BatchIterator, start
@@ -87,9 +90,12 @@ def train_batches(
         order = order.seed(seed).shuffle()
     stop_step = start_step + num_steps
     num_epochs = max(1, -(-stop_step * global_batch // len(instances)))
-    build = _TrainBatch(SampleReader(instances, options), seed, global_batch, rows)
+    columns, scratch = _shareable(instances, num_workers)
+    reader = SampleReader(columns, options)
+    build = _TrainBatch(reader, seed, global_batch, rows)
     steps = order.repeat(num_epochs).batch(global_batch).map_with_index(build)
-    return start(steps[start_step:stop_step], num_workers, num_threads, prefetch)
+    steps = steps[start_step:stop_step]
+    return start(steps, num_workers, num_threads, prefetch, scratch)
 
 
 def label_batches(
@@ -131,13 +137,15 @@ def label_batches(
     """
     rows = _local_rows(batch, process_index, process_count)
     steps = grain.MapDataset.range(-(-len(instances) // batch))
-    build = _LabelBatch(SampleReader(instances, options), batch, rows, skip_unreadable)
-    return start(steps.map(build), num_workers, num_threads, prefetch)
+    columns, scratch = _shareable(instances, num_workers)
+    reader = SampleReader(columns, options)
+    build = _LabelBatch(reader, batch, rows, skip_unreadable)
+    return start(steps.map(build), num_workers, num_threads, prefetch, scratch)
 
 
 def trainable(
     instances: Sequence[Instance], *, min_area: float = 2048.0, min_side: float = 2.0
-) -> list[Instance]:
+) -> Instances:
     """The instances to train on: no crowd, and a box that is large enough.
 
     Args:
@@ -145,11 +153,21 @@ def trainable(
         min_area: Boxes must have more than this area, px of the image squared.
         min_side: Both sides of the box must be longer than this, px of the image.
     """
-    return [
-        instance
-        for instance in instances
-        if not instance.is_crowd and _is_larger(instance.box, min_area, min_side)
-    ]
+    columns = Instances.of(instances)
+    sides = columns.boxes[:, 2:] - columns.boxes[:, :2]
+    is_larger = (sides.prod(axis=1) > min_area) & (sides.min(axis=1) > min_side)
+    return columns.select(is_larger & ~columns.is_crowd)
+
+
+def _shareable(
+    instances: Sequence[Instance], num_workers: int
+) -> tuple[Instances, Path | None]:
+    """Columns that worker processes can map instead of copying, and their folder."""
+    columns = Instances.of(instances)
+    if not num_workers or columns.is_mapped:
+        return columns, None
+    scratch = Path(tempfile.mkdtemp(prefix="exits_columns_"))
+    return columns.save(scratch), scratch
 
 
 class _TrainBatch(NamedTuple):
@@ -210,10 +228,3 @@ def _local_rows(global_batch: int, process_index: int, process_count: int) -> ra
 
 def _stack(samples: Sequence[Sample]) -> Batch:
     return {name: np.stack([s[name] for s in samples]) for name in samples[0]}
-
-
-def _is_larger(
-    box: tuple[float, float, float, float], min_area: float, min_side: float
-) -> bool:
-    width, height = box[2] - box[0], box[3] - box[1]
-    return width * height > min_area and min(width, height) > min_side

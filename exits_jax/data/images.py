@@ -5,6 +5,7 @@ speed of the fastest alternative tried, notices truncation, knows Adobe's invert
 and tolerates the stray bytes that a few photographs of COCO carry.
 """
 
+import functools
 import io
 import os
 import warnings
@@ -13,22 +14,47 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from exits_jax.data.foreign_files import foreign_kind
+
+# Formats whose readers do nothing but decode; an EPS, for one, would be executed.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
+IMAGE_REMARKS = {
+    "sixteen_bits": "W117",
+    "alpha_dropped": "W118",
+    "orientation_ignored": "W119",
+    "first_frame_only": "W120",
+}
+_MAX_BYTES = 2**31  # an uncompressed image of the most pixels has less
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
+_RGB_MODES = frozenset(
+    ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+)
+
 
 class ImageError(ValueError):
-    """A file that is not a whole image; the message names the file and the fault."""
+    """A file that is not a whole image; the message names the file and the fault.
+
+    Attributes:
+      code: "E114" if it is too large to decode, otherwise "E113".
+    """
+
+    def __init__(self, message: str, code: str = "E113") -> None:
+        """Keeps the message for people and the code for reports."""
+        super().__init__(message)
+        self.code = code
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Reads an image file as RGB, uint8 `[height, width, 3]`.
 
     Grey, bilevel, CMYK and palette images are converted; alpha is dropped, not blended;
-    16-bit grey values keep their high byte; of an animation the first frame is taken.
+    16-bit values keep their high byte; of an animation the first frame is taken.
     EXIF orientation is ignored, as in COCO, whose annotations refer to the pixels as
     they are stored (TIFF is the exception: its orientation tag is part of the format
     and is applied).
 
     Args:
-      path: the image file.
+      path: the image file, of one of `FORMATS`.
 
     Returns:
       Pixels, origin at the top left.
@@ -40,7 +66,23 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     # The file is read at once, so that faults of the storage stay OSErrors and only
     # faults of the content become ImageErrors.
-    return _decode(io.BytesIO(_existing(path).read_bytes()), path)
+    return decode_image(_existing(path).read_bytes(), path)
+
+
+def decode_image(data: bytes, name: str | Path) -> np.ndarray:
+    """Decodes the bytes of an image file, as `read_image` does.
+
+    Args:
+      data: the whole file.
+      name: what to call it in messages, usually its path.
+
+    Returns:
+      Pixels, uint8 `[height, width, 3]`, origin at the top left.
+
+    Raises:
+      ImageError: as in `read_image`.
+    """
+    return _decode(io.BytesIO(data), name)
 
 
 def check_image(path: str | Path, *, full: bool) -> tuple[int, int]:
@@ -65,12 +107,85 @@ def check_image(path: str | Path, *, full: bool) -> tuple[int, int]:
         return image.height, image.width
 
 
+def image_fault(
+    path: str | Path, size: tuple[int, int], *, full: bool
+) -> tuple[str, str] | None:
+    """What is wrong with the image file that annotations refer to.
+
+    Args:
+      path: the image file.
+      size: (height, width) that the annotations state.
+      full: decode all pixels, see `check_image`.
+
+    Returns:
+      A code and a message that names the file; None if all is well.
+    """
+    try:
+        found = check_image(path, full=full)
+        if found == size:
+            return None
+        hint = ""
+        if found == size[::-1] and "orientation_ignored" in image_remarks(path):
+            hint = (
+                " Its EXIF orientation turns it: annotate the pixels as they are "
+                "stored, or store them turned."
+            )
+    except ImageError as error:
+        return error.code, str(error)
+    except FileNotFoundError as error:
+        return "E111", str(error)
+    except OSError as error:
+        return "E113", f"{printable(path)} cannot be read: {error.strerror}."
+    return "E110", (
+        f"{printable(path)} is {found[1]}x{found[0]} px, but the annotations say "
+        f"{size[1]}x{size[0]}: the points are in another frame.{hint}"
+    )
+
+
+def image_remarks(path: str | Path) -> tuple[str, ...]:
+    """What `read_image` will leave out of a file, as far as its header tells.
+
+    Args:
+      path: the image file.
+
+    Returns:
+      Keys of `IMAGE_REMARKS`.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ImageError: the header cannot be read.
+    """
+    with _existing(path).open("rb") as file, _open(file, path) as image:
+        found = {
+            "sixteen_bits": _bits(image, file) > 8,
+            "alpha_dropped": image.mode in ("LA", "La", "PA", "RGBA", "RGBa")
+            or "transparency" in image.info,
+            "orientation_ignored": _orientation(image) != 1,
+            "first_frame_only": _has_frames(image),
+        }
+    return tuple(name for name in IMAGE_REMARKS if found[name])
+
+
+def printable(text: object) -> str:
+    """The text on one line, fit for a terminal: control characters are escaped."""
+    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return "".join(shown)
+
+
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"Image file {path} does not exist.")
+        raise FileNotFoundError(f"Image file {printable(path)} does not exist.")
     if not path.is_file():
-        raise ImageError(f"{path} is not a regular file; expected an image file.")
+        raise ImageError(
+            f"{printable(path)} is not a regular file; expected an image file."
+        )
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise ImageError(
+            f"{printable(path)} has {size / 2**30:.1f} GiB; image files of at most "
+            f"{_MAX_BYTES / 2**30:.0f} GiB are read.",
+            "E114",
+        )
     return path
 
 
@@ -79,16 +194,25 @@ def _open(file: io.BytesIO | io.BufferedReader, path: str | Path) -> Image.Image
     try:
         with warnings.catch_warnings():
             # Between one and two times the limit Pillow only warns; panoramas of that
-            # size are legitimate. Beyond it raises, before any pixel is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file)
+            # size are legitimate. Beyond it raises, before any pixel is decoded. Its
+            # other warnings are of metadata that nobody asks for.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return Image.open(file, formats=_formats())
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{path} claims more pixels than an image may have: {error} "
-            "Its pixels were not decoded."
+            f"{printable(path)} claims more pixels than an image may have: {error} "
+            "Its pixels were not decoded.",
+            "E114",
         ) from error
     except Exception as error:
         raise _fault(file, path, error) from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow knows."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _decode(file: io.BytesIO | io.BufferedReader, path: str | Path) -> np.ndarray:
@@ -100,31 +224,77 @@ def _decode(file: io.BytesIO | io.BufferedReader, path: str | Path) -> np.ndarra
             raise
         except Exception as error:  # decoders meet broken bytes with many types
             raise ImageError(
-                f"{path} is a damaged or truncated {image.format} file: {error}. "
-                "Expected a whole image; fetch or export it again."
+                f"{printable(path)} is a damaged or truncated {image.format} file: "
+                f"{error}. Expected a whole image; fetch or export it again."
             ) from error
 
 
 def _to_rgb(image: Image.Image, path: str | Path) -> np.ndarray:
     if image.mode.startswith("I"):  # "I;16" and its byte orders; "I" is 32 bits
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ImageError(
-                f"{path} has pixel values from {values.min()} to {values.max()}; "
-                "expected 8 or 16 bits per channel."
-            )
-        grey = (values >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == "F":
+        return _high_bytes(image, path)
+    if image.mode not in _RGB_MODES:
+        kind = "floating point" if image.mode == "F" else image.mode
         raise ImageError(
-            f"{path} has floating point pixels, whose scale is unknown; "
-            "expected 8 or 16 bits per channel."
+            f"{printable(path)} has {kind} pixels, whose scale is unknown; "
+            "expected grey or colours of 8 or 16 bits per channel."
         )
     if image.mode != "RGB":
+        # By way of RGBA, the colours of transparent pixels stay what they are.
         if "transparency" in image.info or image.mode == "RGBa":
             image = image.convert("RGBA")
         image = image.convert("RGB")
     return np.array(image)
+
+
+def _high_bytes(image: Image.Image, path: str | Path) -> np.ndarray:
+    """The upper 8 bits of grey values: a fixed scale, the same for all images."""
+    values, bits = np.asarray(image), 16
+    if image.format == "TIFF":
+        bits = _tiff_bits(image)
+    if bits > 16 or values.min() < 0 or values.max() >> bits:
+        raise ImageError(
+            f"{printable(path)} has pixel values from {values.min()} to "
+            f"{values.max()} in {max(bits, 32)} bits; expected 8 or 16 bits per "
+            "channel."
+        )
+    grey = (values >> (bits - 8)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _bits(image: Image.Image, file: io.BufferedReader) -> int:
+    """Bits per channel that the file holds; Pillow itself reduces colours to 8."""
+    if image.format == "PNG":
+        file.seek(24)  # the bit depth of the header chunk
+        return file.read(1)[0]
+    if image.format == "TIFF":
+        return _tiff_bits(image)
+    return 16 if image.mode.startswith("I") else 8
+
+
+def _tiff_bits(image: Image.Image) -> int:
+    tags: dict[int, tuple[int, ...]] = getattr(image, "tag_v2")  # noqa: B009
+    return max(tags.get(_BITS_PER_SAMPLE, (1,)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that is ignored, 2 to 8; 1 if there is none."""
+    if image.format == "TIFF":
+        return 1
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            # Not the method of the PNG reader, which decodes all pixels first.
+            value = Image.Image.getexif(image).get(_ORIENTATION)
+    except Exception:  # broken EXIF: then no viewer turns the image either
+        return 1
+    return value if isinstance(value, int) and 2 <= value <= 8 else 1
+
+
+def _has_frames(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # what follows the first frame is broken, and never read
+        return False
 
 
 def _fault(
@@ -133,13 +303,16 @@ def _fault(
     """Says what a file without a readable header is instead."""
     if isinstance(error, OSError) and error.errno is not None:
         return error  # the storage failed, not the content
+    name = printable(path)
     file.seek(0, os.SEEK_END)
     size = file.tell()
     if size == 0:
-        return ImageError(f"{path} is empty (0 bytes); expected an image file.")
+        return ImageError(f"{name} is empty (0 bytes); expected an image file.")
     file.seek(0)
     start = file.read(16)
+    kind = foreign_kind(start)
+    expected = f"Expected {', '.join(FORMATS)}." if kind is None else f"It is {kind}."
     return ImageError(
-        f"{path} is not an image that Pillow can read: its {size} bytes start with "
-        f"{start!r}. Expected JPEG, PNG or another image format."
+        f"{name} is not an image that can be read: its {size} bytes start with "
+        f"{start!r}. {expected}"
     )

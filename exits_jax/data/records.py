@@ -4,14 +4,24 @@ Coordinates are (x, y) in pixels of the stored image, origin at the top left. Co
 starting with E name faults, codes starting with W name what was put right.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-SIDES = ("top", "left", "bottom", "right")  # the order of extreme points
+from exits_jax.data.extents import (
+    POINT_SLACK_PX,
+    SIDES,
+    Box,
+    Point,
+    box_distance,
+    box_of,
+    clip_box,
+    look_normalised,
+    order_excess,
+    sorted_points,
+)
+
 FLAG_CODES = {
     "box_only": "W210",
     "clamped_points": "W204",
@@ -21,8 +31,8 @@ FLAG_CODES = {
     "sorted_points": "W206",
 }
 MAX_NUMBER = 1e9  # beyond any image; keeps what follows free of overflow
-_POINT_SLACK_PX = 1.0  # rounding of annotation tools
 _BOX_ROUNDING_PX = 0.1  # COCO rounds boxes to 0.01 px; such an overlap is no remark
+_FAR_OFF = 3.0  # times the tolerance: points that may be in another frame than the box
 
 
 class Problem(NamedTuple):
@@ -31,6 +41,7 @@ class Problem(NamedTuple):
     annotation_id: int | str | None
     code: str
     message: str
+    position: int | None = None  # place among the annotations of the file
 
 
 class AnnotationError(ValueError):
@@ -42,6 +53,10 @@ class AnnotationError(ValueError):
         self.problems = list(problems)
 
 
+class TooManySkipped(AnnotationError):
+    """More records had to be left out than the caller allows; the rest is usable."""
+
+
 class Instance(NamedTuple):
     """One checked object of one image."""
 
@@ -51,7 +66,7 @@ class Instance(NamedTuple):
     image_path: str
     image_size: tuple[int, int]  # (height, width)
     extreme_points: np.ndarray | None  # float32 [4, 2], (x, y), as in SIDES
-    box: tuple[float, float, float, float]  # xyxy px, right and bottom exclusive
+    box: Box  # xyxy px, right and bottom exclusive
     is_crowd: bool
     flags: tuple[str, ...]  # keys of FLAG_CODES
 
@@ -78,10 +93,11 @@ def read_instance(
       AnnotationError: with the one problem that makes the record useless.
     """
     annotation_id, category_id = record["id"], record.get("category_id")
-    name = f"Annotation {annotation_id!r}"
+    name = f"Annotation {annotation_id!r:.80}"
     if not is_id(category_id) or category_id not in categories:
         raise fault(
-            "E108", f"{name}: category_id {category_id!r} is not among the categories."
+            "E108",
+            f"{name}: category_id {category_id!r:.80} is not among the categories.",
         )
     is_crowd = record.get("iscrowd") or 0
     if is_crowd not in (0, 1):
@@ -114,7 +130,7 @@ def _are_numbers(values: Sequence[Any]) -> bool:
     return all(type(v) in (int, float) and abs(v) < MAX_NUMBER for v in values)
 
 
-def _parse_points(value: Any, name: str) -> list[tuple[float, float]] | None:
+def _parse_points(value: Any, name: str) -> list[Point] | None:
     if value is None or value == []:
         return None
     if (
@@ -137,7 +153,7 @@ def _parse_points(value: Any, name: str) -> list[tuple[float, float]] | None:
     return [(float(x), float(y)) for x, y in value]
 
 
-def _parse_bbox(value: Any, name: str) -> tuple[float, float, float, float] | None:
+def _parse_bbox(value: Any, name: str) -> Box | None:
     """Reads [x, y, width, height] as xyxy, right and bottom exclusive."""
     if value is None:
         return None
@@ -155,26 +171,18 @@ def _parse_bbox(value: Any, name: str) -> tuple[float, float, float, float] | No
     return x, y, x + width, y + height
 
 
-def _clip_box(
-    box: tuple[float, float, float, float], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    height, width = map(float, size)
-    x0, y0, x1, y1 = box
-    return max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
-
-
 def _check_box(
-    bbox: tuple[float, float, float, float], size: tuple[int, int], name: str
-) -> tuple[tuple[float, float, float, float], tuple[str, ...]]:
+    bbox: Box, size: tuple[int, int], name: str
+) -> tuple[Box, tuple[str, ...]]:
     height, width = size
-    clipped = _clip_box(bbox, size)
+    clipped = clip_box(bbox, size)
     if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
         raise fault(
             "E203",
             f"{name}: bbox {bbox} (x0, y0, x1, y1) lies fully outside its "
             f"{width}x{height} image.",
         )
-    if _look_normalised(bbox, size) and not all(v.is_integer() for v in bbox):
+    if look_normalised(bbox, size) and not all(v.is_integer() for v in bbox):
         raise fault(
             "E209",
             f"{name}: bbox {bbox} (x0, y0, x1, y1) looks normalised to 0..1 in a "
@@ -185,23 +193,21 @@ def _check_box(
     return clipped, ("box_only", *flags)
 
 
-def _look_normalised(values: Sequence[float], size: tuple[int, int]) -> bool:
-    return max(size) > 2 and all(0 <= value <= 1 for value in values)
-
-
 def _check_points(
-    points: list[tuple[float, float]],
-    bbox: tuple[float, float, float, float] | None,
+    points: list[Point],
+    bbox: Box | None,
     size: tuple[int, int],
     name: str,
-) -> tuple[np.ndarray, tuple[float, float, float, float], tuple[str, ...]]:
+) -> tuple[np.ndarray, Box, tuple[str, ...]]:
     """Puts points into the image and in order; returns them, their box and flags."""
+    if bbox is not None:
+        _refuse_other_frames(points, clip_box(bbox, size), size, name)
     height, width = size
     flags: list[str] = []
     clamped = []
     for side, (x, y) in zip(SIDES, points):
         inside = (min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0))
-        if max(abs(x - inside[0]), abs(y - inside[1])) > _POINT_SLACK_PX:
+        if max(abs(x - inside[0]), abs(y - inside[1])) > POINT_SLACK_PX:
             raise fault(
                 "E205",
                 f"{name}: the {side} extreme point ({x:g}, {y:g}) lies outside its "
@@ -218,62 +224,50 @@ def _check_points(
             f"{name}: its extreme points {points} have no extent in "
             f"{'x' if min(xs) == max(xs) else 'y'}; expected an object with an area.",
         )
-    # The outermost values rather than the four declared sides: within the tolerance
-    # on the order they differ by a pixel, and every point must lie in its box.
-    box = (
-        float(math.floor(min(xs))),
-        float(math.floor(min(ys))),
-        math.floor(max(xs)) + 1.0,
-        math.floor(max(ys)) + 1.0,
-    )
-    agrees = bbox is not None and _agree(box, _clip_box(bbox, size))
+    box = box_of(clamped)
+    agrees = bbox is not None and box_distance(box, clip_box(bbox, size)) <= 1
     whole = all(value.is_integer() for value in (*xs, *ys))
     # A two-pixel object in the corner has such points too: its bbox vouches for it.
-    if _look_normalised((*xs, *ys), size) and not (agrees and whole):
+    if look_normalised((*xs, *ys), size) and not (agrees and whole):
         raise fault(
             "E209",
             f"{name}: its extreme points {points} look normalised to 0..1 in a "
             f"{width}x{height} image; expected pixels.",
         )
-    if max(_order_excess(clamped)) > _POINT_SLACK_PX:
-        clamped = _sorted_points(clamped)
+    if max(order_excess(clamped)) > POINT_SLACK_PX:
+        clamped = sorted_points(clamped)
         flags.append("sorted_points")
     if bbox is not None and not agrees:
         flags.append("points_disagree_with_box")
     return np.array(clamped, np.float32), box, tuple(flags)
 
 
-def _agree(
-    box: tuple[float, ...], bbox: tuple[float, ...], *, slack: float = 0.05
-) -> bool:
-    """Whether no side is farther off than max(5 px, 5 % of the box's side)."""
-    width, height = bbox[2] - bbox[0], bbox[3] - bbox[1]
-    limits = max(5.0, slack * width), max(5.0, slack * height)
-    return all(abs(a - b) <= limits[i % 2] for i, (a, b) in enumerate(zip(box, bbox)))
-
-
-def _order_excess(points: Sequence[tuple[float, float]]) -> tuple[float, ...]:
-    """How far each point is from being the extreme of its side, px."""
-    top, left, bottom, right = points
-    xs, ys = zip(*points)
-    return (
-        top[1] - min(ys),
-        left[0] - min(xs),
-        max(ys) - bottom[1],
-        max(xs) - right[0],
-    )
-
-
-def _sorted_points(
-    points: list[tuple[float, float]],
-) -> list[tuple[float, float]]:
-    """Finds the side of each point; a corner may have to serve two sides."""
-    orders = itertools.permutations(points)
-    best = min(orders, key=lambda order: sum(_order_excess(order)))
-    if max(_order_excess(best)) <= _POINT_SLACK_PX:
-        return list(best)
-    by_x, by_y = sorted(points), sorted(points, key=lambda point: point[1])
-    return [by_y[0], by_x[0], by_y[-1], by_x[-1]]
+def _refuse_other_frames(
+    points: list[Point],
+    bbox: Box,
+    size: tuple[int, int],
+    name: str,
+) -> None:
+    """Points that fit their box only when read as something else are not guessed."""
+    if bbox[0] >= bbox[2] or bbox[1] >= bbox[3]:
+        return  # lies outside the image and vouches for nothing
+    if box_distance(box_of(points), bbox) <= _FAR_OFF:
+        return
+    height, width = size
+    readings = {
+        "[y, x]": [(y, x) for x, y in points],
+        "percent of the image": [
+            (x * width / 100, y * height / 100) for x, y in points
+        ],
+        "shares of the image, 0..1": [(x * width, y * height) for x, y in points],
+    }
+    for reading, candidate in readings.items():
+        if box_distance(box_of(candidate), bbox) <= 1:
+            raise fault(
+                "E209",
+                f"{name}: its extreme points fit its bbox only if read as {reading}; "
+                f"expected [x, y] in pixels, got {points}.",
+            )
 
 
 def fault(code: str, message: str) -> AnnotationError:

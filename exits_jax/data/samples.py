@@ -5,14 +5,13 @@ A sample is a dict of arrays; a batch is the same dict with a leading axis.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from exits_jax.data import augment, crops
-from exits_jax.data.annotations import Instance
-from exits_jax.data.images import ImageError, read_image
+from exits_jax.data.columns import ImageSource, Instances
+from exits_jax.data.images import ImageError
 
 Sample = dict[str, Any]
 
@@ -29,27 +28,17 @@ class CropOptions(NamedTuple):
 
 
 class SampleReader:
-    """Makes samples; holds the instances as columns, which are quick to send on."""
+    """Makes samples of objects that are held as columns."""
 
-    def __init__(self, instances: Sequence[Instance], options: CropOptions):
-        """Keeps what samples need of the instances; reads no file yet."""
-        paths = {instance.image_path: None for instance in instances}
-        place = {path: i for i, path in enumerate(paths)}
+    def __init__(self, instances: Instances, options: CropOptions):
+        """Reads no image yet."""
+        self._instances = instances
         self._options = options
-        self._cache = ImageCache(options.cache_mb)
-        self._paths = list(paths)
-        self._path_index = np.array([place[i.image_path] for i in instances], np.int64)
-        self._image_sizes = np.array([i.image_size for i in instances], np.int64)
-        self._boxes = np.array([i.box for i in instances], np.float64)
-        self._has_points = np.array([i.extreme_points is not None for i in instances])
-        self._points = np.zeros((len(instances), 4, 2), np.float32)
-        for row, instance in enumerate(instances):
-            if instance.extreme_points is not None:
-                self._points[row] = instance.extreme_points
+        self._cache = ImageCache(instances, options.cache_mb)
 
     def __len__(self) -> int:
         """Number of instances."""
-        return len(self._boxes)
+        return len(self._instances)
 
     def train_sample(self, seed: int, epoch: int, index: int) -> Sample:
         """One random crop, clean and jittered."""
@@ -91,25 +80,27 @@ class SampleReader:
         }
 
     def _crop(self, index: int, margins: crops.Margins) -> Sample:
-        path = self._paths[self._path_index[index]]
-        image = self._cache.read(path)
-        height, width = self._image_sizes[index].tolist()
+        instances = self._instances
+        row = int(instances.image[index])
+        image = self._cache.read(row)
+        height, width = instances.image_sizes[row].tolist()
         if image.shape[:2] != (height, width):
             raise ImageError(
-                f"{path}: the file has {image.shape[1]}x{image.shape[0]} pixels, its "
-                f"annotations say {width}x{height}. Both must be (width x height) of "
-                "the image that was annotated."
+                f"{instances.name(row)}: the file has "
+                f"{image.shape[1]}x{image.shape[0]} pixels, its annotations say "
+                f"{width}x{height}. Both must be (width x height) of the image that "
+                "was annotated."
             )
         size = self._options.crop_size
-        box = self._boxes[index]
+        box = np.asarray(instances.boxes[index])
         window = crops.crop_window(box, margins)
-        points = self._points[index]
-        if self._has_points[index]:
+        points = np.array(instances.points[index])
+        if instances.has_points[index]:
             points = crops.points_to_crop(points, window, size)
         return {
             "image": crops.crop_image(image, window, size),
             "extreme_points": points,
-            "has_points": self._has_points[index],
+            "has_points": np.bool_(instances.has_points[index]),
             "box": crops.box_to_crop(box, window, size),
             "valid_region": crops.valid_region((height, width), window, size),
             "box_area": np.float32((box[2] - box[0]) * (box[3] - box[1])),
@@ -123,30 +114,31 @@ class SampleReader:
 class ImageCache:
     """Decoded images, least recently used first, bounded in bytes; thread-safe."""
 
-    def __init__(self, limit_mb: int):
+    def __init__(self, source: ImageSource, limit_mb: int):
         """Starts empty; `limit_mb` in MB of pixels, 0 keeps nothing."""
+        self._source = source
         self._limit_mb = limit_mb
         self._room = limit_mb * 2**20
-        self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._images: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self):
         """A worker process starts with its own empty cache."""
-        return ImageCache, (self._limit_mb,)
+        return ImageCache, (self._source, self._limit_mb)
 
-    def read(self, path: str) -> np.ndarray:
-        """The pixels of an image file, which the caller must not change."""
+    def read(self, image: int) -> np.ndarray:
+        """The pixels of an image, which the caller must not change."""
         if not self._limit_mb:
-            return read_image(path)
+            return self._source.read(image)
         with self._lock:
-            if path in self._images:
-                self._images.move_to_end(path)
-                return self._images[path]
-        image = read_image(path)  # outside the lock: threads decode side by side
+            if image in self._images:
+                self._images.move_to_end(image)
+                return self._images[image]
+        pixels = self._source.read(image)  # outside the lock: threads work in parallel
         with self._lock:
-            if path not in self._images:
-                self._images[path] = image
-                self._room -= image.nbytes
+            if image not in self._images:
+                self._images[image] = pixels
+                self._room -= pixels.nbytes
             while self._room < 0:
                 self._room += self._images.popitem(last=False)[1].nbytes
-        return image
+        return pixels

@@ -1,8 +1,10 @@
 """Batches built in the background by threads or processes, with a clean end."""
 
 import atexit
+import shutil
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import grain
@@ -15,9 +17,17 @@ Batch = dict[str, np.ndarray]
 class BatchIterator(Iterator[Batch]):
     """Batches in order; ends its threads and workers at the last one or on `close`."""
 
-    def __init__(self, iterator: grain.DatasetIterator[Batch] | None):
-        """Takes over a started iterator; None stands for no batch at all."""
+    def __init__(
+        self,
+        iterator: grain.DatasetIterator[Batch] | None,
+        scratch: Path | None = None,
+    ):
+        """Takes over a started iterator; None stands for no batch at all.
+
+        `scratch` is a folder that workers read and that ends with them.
+        """
         self._iterator = iterator
+        self._scratch = scratch
         _running.add(self)
 
     def __next__(self) -> Batch:
@@ -35,6 +45,8 @@ class BatchIterator(Iterator[Batch]):
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 _running: weakref.WeakSet[BatchIterator] = weakref.WeakSet()
@@ -48,7 +60,11 @@ def _close_all() -> None:
 
 
 def start(
-    batches: grain.MapDataset, num_workers: int, num_threads: int, prefetch: int
+    batches: grain.MapDataset,
+    num_workers: int,
+    num_threads: int,
+    prefetch: int,
+    scratch: Path | None = None,
 ) -> BatchIterator:
     """Starts to build batches in the background; they come in order.
 
@@ -57,6 +73,7 @@ def start(
         num_workers: Processes that build batches; 0 uses threads of this one.
         num_threads: Threads per worker, or of this process without workers.
         prefetch: Batches that are kept ready.
+        scratch: A folder that workers read, removed at the end.
 
     Raises:
         ValueError: If a number is out of range.
@@ -67,7 +84,7 @@ def start(
             f"got {num_workers}, {num_threads} and {prefetch}."
         )
     if not len(batches):
-        return BatchIterator(None)
+        return BatchIterator(None, scratch)
     # Workers ask for the values of absl flags, which are unset outside absl's app.run.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
@@ -90,7 +107,7 @@ def start(
         )
     )
     iterator.start_prefetch()
-    return BatchIterator(iterator)
+    return BatchIterator(iterator, scratch)
 
 
 def _use_one_thread_per_sample(*_: int) -> None:

@@ -1,23 +1,22 @@
 """Writes pseudo masks as a COCO JSON that mmdet and pycocotools read.
 
 The output is the input annotation file with masks in it: the same records, ids,
-order and extra fields, so that stage 2 (Section 3.3) needs no other source.
+order and extra fields, so that stage 2 (Section 3.3) needs no other source. Records go
+through one at a time, whatever their number.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from pycocotools import mask as coco_mask
 
 from exits_jax.export import rle as run_lengths
-from exits_jax.export.evaluation import write_json
+from exits_jax.export.files import json_text, write_json, write_json_lists
 
 
 class PseudoInstance(NamedTuple):
@@ -32,49 +31,89 @@ class PseudoInstance(NamedTuple):
     flags: tuple[str, ...]
 
 
+class Skip(NamedTuple):
+    """Why an annotation is left out."""
+
+    annotation_id: int | str | None  # None where the record has no usable one
+    code: str
+    message: str
+
+
+Outcome = PseudoInstance | Skip
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A COCO instances file whose records may be parsed when they are asked for."""
+
+    @property
+    def annotations(self) -> Sequence[Any]:
+        """The records, in order."""
+        ...
+
+    @property
+    def images(self) -> Sequence[Any]:
+        """The images, in order."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[int | str]:
+        """Their ids."""
+        ...
+
+    @property
+    def categories(self) -> Sequence[Any]:
+        """The categories."""
+        ...
+
+    @property
+    def rest(self) -> dict[str, Any]:
+        """Further fields of the top level."""
+        ...
+
+
 def write_coco(
     folder: str | Path,
-    source: dict[str, Any],
-    rows: Sequence[PseudoInstance],
-    skipped: Sequence[tuple[Any, str, str]],
+    source: Source,
+    outcomes: Iterable[tuple[int, Outcome]],
     info: dict[str, Any],
 ) -> None:
     """Writes `pseudo_masks.json`, `skipped.json` and `manifest.json`.
 
-    Every annotation of the source is accounted for: it has a row, is skipped with
+    Every annotation of the source is accounted for: it has a mask, is skipped with
     a reason, or is a crowd region that keeps its own mask.
 
     Args:
         folder: Where to write; created when missing.
-        source: The parsed COCO JSON; left unchanged.
-        rows: The pseudo masks.
-        skipped: (annotation id, code, message) per annotation that is left out.
+        source: The annotation file.
+        outcomes: What became of the annotations, by their place in the source and in
+            that order; crowd regions that stay may be missing.
         info: Provenance, written to `info["exits_jax"]` and to the manifest.
 
     Raises:
-        ValueError: If an annotation is not accounted for, an id of a row is unknown
-            or occurs twice, a mask is empty or a number is not finite.
+        ValueError: If an annotation is not accounted for, an outcome does not belong
+            to the annotation at its place, a mask is empty or a number is not finite.
     """
-    skipped_ids = {entry[0] for entry in skipped}
-    by_id = _check_rows(source, rows, skipped_ids)
-    annotations = _annotations(source, by_id, skipped_ids)
-    result = dict(source)
-    old_info = source.get("info")
-    result["info"] = {**(old_info if isinstance(old_info, dict) else {})}
-    result["info"]["exits_jax"] = info
-    result["annotations"] = annotations
-
     folder = Path(folder)
-    reasons = [dict(zip(("id", "code", "message"), entry)) for entry in skipped]
     (folder / "manifest.json").unlink(missing_ok=True)  # it vouches for what follows
-    write_json(folder / "pseudo_masks.json", result)
+    old_info = source.rest.get("info")
+    old_info = old_info if isinstance(old_info, dict) else {}
+    fields = {**source.rest, "info": {**old_info, "exits_jax": info}}
+    fields["categories"] = list(source.categories)
+    records = _Records(source, outcomes)
+    write_json_lists(
+        folder / "pseudo_masks.json",
+        fields,
+        {"images": map(json_text, source.images), "annotations": records},
+    )
+    reasons = [dict(zip(("id", "code", "message"), skip)) for skip in records.skipped]
     write_json(folder / "skipped.json", reasons)
     counts = {
-        "images": len(source.get("images", [])),
-        "annotations": len(source.get("annotations", [])),
-        "pseudo_masks": len(rows),
-        "crowds_kept": len(annotations) - len(rows),
-        "skipped": len(skipped),
+        "images": len(source.images),
+        "annotations": len(source.annotations),
+        "pseudo_masks": records.num_masks,
+        "crowds_kept": records.num_crowds,
+        "skipped": len(records.skipped),
     }
     files = {
         name: {
@@ -87,79 +126,104 @@ def write_coco(
     write_json(folder / "manifest.json", manifest)
 
 
-def _check_rows(
-    source: dict[str, Any], rows: Sequence[PseudoInstance], skipped_ids: set[Any]
-) -> dict[Any, PseudoInstance]:
-    """Rows by annotation id, once every one of them is known to be sound."""
-    in_source = Counter(map(_identity, source.get("annotations", [])))
-    by_id: dict[Any, PseudoInstance] = {}
-    for row in rows:
-        name = f"Annotation {row.annotation_id}"
-        if row.annotation_id in by_id:
-            raise ValueError(f"{name} has two pseudo masks; one is expected.")
-        if row.annotation_id not in in_source:
-            raise ValueError(f"{name} has a pseudo mask but is not in the source.")
-        if row.annotation_id in skipped_ids and in_source[row.annotation_id] == 1:
-            raise ValueError(f"{name} has a pseudo mask and is also skipped.")
-        if run_lengths.area(row.rle) == 0:
+class _Records:
+    """The records of the source that stay, in their order, as JSON texts."""
+
+    def __init__(self, source: Source, outcomes: Iterable[tuple[int, Outcome]]):
+        self.skipped: list[Skip] = []
+        self.num_masks = self.num_crowds = 0
+        self._source = source
+        self._outcomes = iter(outcomes)
+        self._image_rows: dict[Any, int] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        missing: list[Any] = []
+        place, outcome = self._next()
+        for position, record in enumerate(self._source.annotations):
+            if place == position:
+                _check_owner(record, position, outcome)
+                if isinstance(outcome, PseudoInstance):
+                    self.num_masks += 1
+                    yield _text(_labeled(record, outcome), position)
+                else:
+                    self.skipped.append(outcome)
+                place, outcome = self._next()
+            elif _is_crowd(record) and self._has_mask(record):
+                self.num_crowds += 1
+                yield _text({**record, "exits": {"flags": ["crowd_kept"]}}, position)
+            else:
+                missing.append(_identity(record))
+        if place is not None:
             raise ValueError(
-                f"{name}: its pseudo mask is empty. Detectors drop such records "
-                "without a word; skip it instead."
+                f"The outcome of annotation {outcome.annotation_id} has the place "
+                f"{place}, but there are {len(self._source.annotations)} annotations, "
+                "and each has one outcome, in their order."
             )
-        for field, value in (("score", row.score), ("box_iou", row.box_iou)):
-            if not math.isfinite(value):
-                raise ValueError(f"{name}: {field} is {value}; it must be finite.")
-        by_id[row.annotation_id] = row
-    return by_id
+        if missing:
+            first = ", ".join(str(identity) for identity in missing[:10])
+            raise ValueError(
+                f"{len(missing)} annotation(s) have neither a pseudo mask nor a reason "
+                f"to be skipped, the first: {first}. Every annotation must be "
+                "accounted for."
+            )
+
+    def _next(self) -> tuple[int | None, Any]:
+        return next(self._outcomes, (None, None))
+
+    def _has_mask(self, record: dict[str, Any]) -> bool:
+        if self._image_rows is None:
+            self._image_rows = {
+                identity: row for row, identity in enumerate(self._source.image_ids)
+            }
+        image_id = record.get("image_id")
+        row = self._image_rows.get(image_id) if _is_id(image_id) else None
+        image = {} if row is None else self._source.images[row]
+        return _has_mask(record, (image.get("height"), image.get("width")))
 
 
-def _annotations(
-    source: dict[str, Any], by_id: dict[Any, PseudoInstance], skipped_ids: set[Any]
-) -> list[dict[str, Any]]:
-    """The records of the source that stay, in their order, with their masks."""
-    sizes = {
-        image.get("id"): (image.get("height"), image.get("width"))
-        for image in source.get("images", [])
-    }
-    waiting, missing, result = dict(by_id), [], []
-    for record in source.get("annotations", []):
-        identity = _identity(record)
-        if identity in waiting:
-            # Of records that share an id, the reader kept the first.
-            result.append(_labeled(record, waiting.pop(identity)))
-        elif identity in skipped_ids:
-            continue
-        elif identity is None or not record.get("iscrowd"):
-            missing.append(identity)
-        elif _has_mask(record, sizes):
-            result.append({**record, "exits": {"flags": ["crowd_kept"]}})
-        else:
-            missing.append(identity)
-    for record in result:
-        _check_finite(record)
-    if missing:
-        first = ", ".join(str(identity) for identity in missing[:10])
+def _check_owner(record: Any, position: int, outcome: Any) -> None:
+    """Raises if an outcome is that of another annotation, or not sound."""
+    if _identity(record) != outcome.annotation_id:
         raise ValueError(
-            f"{len(missing)} annotation(s) have neither a pseudo mask nor a reason to "
-            f"be skipped, the first: {first}. Every annotation must be accounted for."
+            f"Entry {position} of the annotations has the id {_identity(record)}, but "
+            f"what became of it names {outcome.annotation_id}. Was the annotation file "
+            "changed after it was prepared?"
         )
-    return result
+    if isinstance(outcome, Skip):
+        return
+    name = f"Annotation {outcome.annotation_id}"
+    if run_lengths.area(outcome.rle) == 0:
+        raise ValueError(
+            f"{name}: its pseudo mask is empty. Detectors drop such records "
+            "without a word; skip it instead."
+        )
+    for field, value in (("score", outcome.score), ("box_iou", outcome.box_iou)):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: {field} is {value}; it must be finite.")
 
 
-def _check_finite(record: dict[str, Any]) -> None:
+def _text(record: dict[str, Any], position: int) -> str:
     try:
-        json.dumps(record, allow_nan=False)
+        return json_text(record)
     except ValueError as error:
         raise ValueError(
-            f"Annotation {record['id']}: one of its fields holds NaN or an infinity; "
-            "numbers in JSON must be finite."
+            f"Annotation {record.get('id', position)}: one of its fields holds NaN or "
+            "an infinity; numbers in JSON must be finite."
         ) from error
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) in (int, str)
+
+
+def _is_crowd(record: Any) -> bool:
+    return isinstance(record, dict) and bool(record.get("iscrowd"))
 
 
 def _identity(record: Any) -> int | str | None:
     """The id of a record; None, as in the list of skipped ones, if it has no usable."""
     identity = record.get("id") if isinstance(record, dict) else None
-    return identity if type(identity) in (int, str) else None
+    return identity if _is_id(identity) else None
 
 
 def _labeled(record: dict[str, Any], row: PseudoInstance) -> dict[str, Any]:
@@ -190,10 +254,10 @@ def _is_box(box: Any) -> bool:
     return len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
 
 
-def _has_mask(record: dict[str, Any], sizes: dict[Any, tuple[Any, Any]]) -> bool:
+def _has_mask(record: dict[str, Any], size: tuple[Any, Any]) -> bool:
     """Whether a record carries a segmentation that decodes to some pixels."""
     segmentation: Any = record.get("segmentation")
-    height, width = sizes.get(record.get("image_id"), (None, None))
+    height, width = size
     try:
         if isinstance(segmentation, list):
             if not isinstance(height, int) or not isinstance(width, int):
@@ -204,14 +268,14 @@ def _has_mask(record: dict[str, Any], sizes: dict[Any, tuple[Any, Any]]) -> bool
                 return False
             parts = coco_mask.frPyObjects(segmentation, height, width)
             return bool(parts) and int(coco_mask.area(coco_mask.merge(parts))) > 0
-        size = tuple(segmentation["size"])
-        if None not in (height, width) and size != (height, width):
+        stated = tuple(segmentation["size"])
+        if None not in (height, width) and stated != (height, width):
             return False
         counts = segmentation["counts"]
         if isinstance(counts, list):
             # pycocotools trusts the counts, so they are checked before it sees them.
             sound = all(isinstance(c, int) and c >= 0 for c in counts)
-            return sound and sum(counts) == math.prod(size) and sum(counts[1::2]) > 0
+            return sound and sum(counts) == math.prod(stated) and sum(counts[1::2]) > 0
         return run_lengths.area(segmentation) > 0
     except (TypeError, KeyError, ValueError, IndexError):
         return False

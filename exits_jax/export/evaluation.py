@@ -6,11 +6,8 @@ objects whose visible parts are separated (Section 4).
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +26,7 @@ class EvaluatedObject(NamedTuple):
     iou: float
     size: str  # "small", "medium" or "large"
     is_separated: bool
+    is_occluded: bool | None = None  # None: not known of any object
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -62,13 +60,16 @@ def summarize(objects: Sequence[EvaluatedObject]) -> Summary:
         objects: The evaluated objects.
 
     Returns:
-        Per group of `GROUPS`: `object_miou` over its objects, `class_miou` over the
-        means of the classes that occur in it (both None for an empty group), and
-        `count`.
+        Per group of `GROUPS`, and "occluded" where that is known: `object_miou` over
+        its objects, `class_miou` over the means of the classes that occur in it (both
+        None for an empty group), and `count`.
     """
+    groups = GROUPS
+    if any(item.is_occluded is not None for item in objects):
+        groups += ("occluded",)
     return {
         group: _averages([item for item in objects if _belongs(item, group)])
-        for group in GROUPS
+        for group in groups
     }
 
 
@@ -78,14 +79,15 @@ def format_table(summaries: Mapping[str, Summary]) -> str:
     Args:
         summaries: Name of a method to its summary, in the order of the rows.
     """
-    rows = [["IoU in percent", *GROUPS]]
+    groups = list(next(iter(summaries.values()), GROUPS))
+    rows = [["IoU in percent", *groups]]
     for key, heading in (("object_miou", "object mean"), ("class_miou", "class mean")):
         rows.append([heading])
         for name, summary in summaries.items():
-            values = [_percent(summary[group][key]) for group in GROUPS]
+            values = [_percent(summary[group][key]) for group in groups]
             rows.append([f"  {name}", *values])
     counts = {
-        name: [str(summary[group]["count"]) for group in GROUPS]
+        name: [str(summary[group]["count"]) for group in groups]
         for name, summary in summaries.items()
     }
     if len({tuple(values) for values in counts.values()}) == 1:
@@ -101,30 +103,6 @@ def format_table(summaries: Mapping[str, Summary]) -> str:
     ]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(line.rstrip() for line in lines)
-
-
-def write_json(path: str | Path, obj: Any) -> None:
-    """Writes an object as JSON in one atomic step.
-
-    Args:
-        path: The file; its folder is created when missing.
-        obj: What to write; NumPy numbers and arrays are turned into plain ones.
-
-    Raises:
-        ValueError: If a number is not finite.
-    """
-    path = Path(path)
-    try:
-        text = json.dumps(obj, allow_nan=False, default=_plain, ensure_ascii=True)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; numbers in JSON must be finite.") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _averages(objects: list[EvaluatedObject]) -> dict[str, float | int | None]:
@@ -143,16 +121,10 @@ def _averages(objects: list[EvaluatedObject]) -> dict[str, float | int | None]:
 def _belongs(item: EvaluatedObject, group: str) -> bool:
     if group == "separated":
         return item.is_separated
+    if group == "occluded":
+        return bool(item.is_occluded)
     return group in ("all", item.size)
 
 
 def _percent(value: float | int | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON.")

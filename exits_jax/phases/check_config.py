@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import ml_collections as mlc
 
+from exits_jax.data.click_noise import ClickNoise
 from exits_jax.models.vit import INITS, VitConfig
 from exits_jax.phases.options import encoder_config
 from exits_jax.phases.workdir import ConfigError
@@ -13,6 +14,7 @@ from exits_jax.phases.workdir import ConfigError
 CHOICES = {
     "data.points": ("extremenet", "clean"),
     "data.on_bad": ("skip", "error"),
+    "data.name": ("custom", "voc", "coco", "lvis"),
     "loss.method": ("exits", "mil_crf"),
     "loss.pooling": ("bilinear", "area"),
     "loss.crf_image": ("student", "clean"),
@@ -116,11 +118,15 @@ def check_config(config: mlc.ConfigDict) -> None:
         bool(splits) and set(splits) <= {"train", "val"},
         f"generate.splits = {splits!r}: one or both of 'train' and 'val' are expected.",
     )
-    listed_ids = config.evaluate.separated_ids
-    expect(
-        not listed_ids or Path(listed_ids).is_file(),
-        f"evaluate.separated_ids: there is no file {listed_ids}.",
-    )
+    for name in ("evaluate.separated_ids", "evaluate.occluded_ids"):
+        path = value(name)
+        is_there = not path or Path(path).is_file()
+        expect(is_there, f"{name}: there is no file {path}.")
+    noise = config.data.noise
+    try:
+        ClickNoise(noise.kind, noise.amount, config.seed)
+    except ValueError as error:
+        faults.append(f"data.noise: {error}")
     faults += _faults_of_encoders(config) + _faults_of_order(config)
     if faults:
         raise ConfigError("\n".join(faults))

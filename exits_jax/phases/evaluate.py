@@ -1,26 +1,21 @@
 """Phase evaluate: pseudo masks against true ones, beside masks that cost nothing."""
 
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import (
-    AnnotationError,
-    Instance,
-    is_id,
-    read_source,
-)
+from exits_jax.data.annotations import AnnotationError, CocoFile, Instance, Instances
+from exits_jax.data.coco_file import ById
 from exits_jax.data.extreme_points import decode_mask
-from exits_jax.data.images import read_image
 from exits_jax.export import evaluation, rle
+from exits_jax.export.files import write_json
 from exits_jax.export.floors import box_mask, grabcut_mask
 from exits_jax.phases.inputs import instances
+from exits_jax.phases.lists import ObjectLists, object_lists
 from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import draw_pictures, spread
 from exits_jax.phases.seen import POINT_SHARES, point_quality
@@ -32,10 +27,12 @@ _logger = logging.getLogger(__name__)
 class Measured(NamedTuple):
     """One object: IoU of each method, and the groups it belongs to."""
 
+    row: int  # among the objects of the split
     item: Instance
     ious: dict[str, float]
     size: str
     is_separated: bool
+    is_occluded: bool | None
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -49,26 +46,22 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         return
     sources = workdir.facts("prepare")["sources"]
     split = _split(config, sources)
-    source = read_source(sources[split])
     folder = workdir.path if split == "train" else workdir / split
     pseudo = _pseudo_masks(folder)
-    objects = [
-        item
-        for item in instances(config, workdir, split)
-        if min(_sides(item)) > config.data.min_side_px
-    ]
-    truth = _true_segmentations(source)
-    judged = [item for item in objects if item.annotation_id in truth]
-    measured = _measure(config, judged, truth, pseudo, _separated_ids(config))
+    objects = instances(config, workdir, split)
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    objects = objects.select(sides.min(axis=1) > config.data.min_side_px)
+    source = CocoFile.read(sources[split])
+    truth = ById(source.annotations, "segmentation")
+    measured = _measure(config, objects, truth, pseudo, object_lists(config, source))
     if measured:
-        some = spread([found.item for found in measured], config.evaluate.num_points)
+        rows = np.array([found.row for found in measured])
+        some = objects.select(spread(rows, config.evaluate.num_points))
         points = point_quality(config, workdir, some, truth)
         _write_summary(config, workdir, split, measured, points)
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
-        evaluation.write_json(
-            workdir / "evaluation.json", {"split": split, "all": None}
-        )
+        write_json(workdir / "evaluation.json", {"split": split, "all": None})
     ious = {found.item.annotation_id: found.ious["EXITS"] for found in measured}
     separated = {found.item.annotation_id for found in measured if found.is_separated}
     draw_pictures(config, workdir, objects, pseudo, truth, ious, separated)
@@ -103,6 +96,7 @@ def _write_summary(
                     found.ious[method],
                     found.size,
                     found.is_separated,
+                    found.is_occluded,
                 )
                 for found in measured
             ]
@@ -116,7 +110,7 @@ def _write_summary(
         if method != "EXITS"
     }
     threshold = config.generate.threshold
-    evaluation.write_json(
+    write_json(
         workdir / "evaluation.json",
         {
             **ours,
@@ -154,103 +148,88 @@ def _write_summary(
 
 def _measure(
     config: mlc.ConfigDict,
-    objects: list[Instance],
-    truth: dict[Any, Any],
-    pseudo: dict[Any, dict],
-    separated_ids: set | None,
+    objects: Instances,
+    truth: ById,
+    pseudo: ById,
+    lists: ObjectLists,
 ) -> list[Measured]:
-    """IoU of every object, image by image: each image is decoded once."""
+    """IoU of every object that has a true mask, image by image: each decoded once."""
 
-    def measure_image(group: list[Instance]) -> list[Measured]:
-        image = read_image(group[0].image_path) if config.evaluate.grabcut else None
-        found = []
-        for item in group:
+    def measure_image(rows: np.ndarray) -> tuple[list[Measured], int]:
+        image, found, num_unreadable = None, [], 0
+        for row in rows.tolist():
+            item = objects[row]
+            if item.annotation_id not in truth:
+                continue
             try:
                 true_mask = decode_mask(truth[item.annotation_id], *item.image_size)
             except AnnotationError:
-                continue  # an unreadable true mask cannot judge
+                num_unreadable += 1  # an unreadable true mask cannot judge
+                continue
             masks = {
-                "EXITS": _mask_of(pseudo.get(item.annotation_id), item),
+                "EXITS": _mask_of(pseudo, item),
                 "box as mask": box_mask(item.box, item.image_size),
             }
-            if image is not None:
+            if config.evaluate.grabcut:
+                if image is None:
+                    image = objects.read(int(objects.image[row]))
                 masks["GrabCut"] = grabcut_mask(image, item.box)
-            found.append(_judge(config, item, true_mask, masks, separated_ids))
-        return found
+            found.append(_judge(config, row, item, true_mask, masks, lists))
+        return found, num_unreadable
 
-    ordered = sorted(objects, key=lambda item: item.image_path)
-    groups = [list(group) for _, group in groupby(ordered, lambda x: x.image_path)]
+    order = np.argsort(objects.image, kind="stable")
+    starts = np.flatnonzero(np.diff(objects.image[order])) + 1
     with ThreadPoolExecutor() as pool:
-        measured = [found for each in pool.map(measure_image, groups) for found in each]
-    if len(measured) < len(objects):
+        results = list(pool.map(measure_image, np.split(order, starts)))
+    measured = [found for each, _ in results for found in each]
+    num_unreadable = sum(count for _, count in results)
+    if num_unreadable:
         _logger.warning(
             "%d of %d true masks cannot be read: their objects are not judged",
-            len(objects) - len(measured),
-            len(objects),
+            num_unreadable,
+            num_unreadable + len(measured),
         )
     return measured
 
 
 def _judge(
     config: mlc.ConfigDict,
+    row: int,
     item: Instance,
     true_mask: np.ndarray,
     masks: dict[str, np.ndarray],
-    separated_ids: set | None,
+    lists: ObjectLists,
 ) -> Measured:
     width, height = _sides(item)
     by_box = config.evaluate.size_by == "box"
     area = width * height if by_box else int(true_mask.sum())
-    if separated_ids is None:
+    identity = item.annotation_id
+    if lists.separated is None:
         separated = evaluation.is_separated(true_mask)
     else:
-        separated = item.annotation_id in separated_ids
+        separated = identity in lists.separated
     return Measured(
+        row,
         item,
         {name: evaluation.mask_iou(mask, true_mask) for name, mask in masks.items()},
         evaluation.size_bucket(area),
         separated,
+        None if lists.occluded is None else identity in lists.occluded,
     )
 
 
-def _pseudo_masks(folder: Path) -> dict[Any, dict]:
-    """Annotations of `pseudo_masks.json` by id."""
+def _pseudo_masks(folder: Path) -> ById:
+    """Segmentations of `pseudo_masks.json` by annotation id."""
     path = folder / "pseudo_masks.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run --phase=generate first.")
-    records = json.loads(path.read_text())["annotations"]
-    return {record["id"]: record for record in records}
+    return ById(CocoFile.read(path).annotations, "segmentation")
 
 
-def _mask_of(record: dict | None, item: Instance) -> np.ndarray:
-    if record is None:
+def _mask_of(pseudo: ById, item: Instance) -> np.ndarray:
+    if item.annotation_id not in pseudo:
         return np.zeros(item.image_size, bool)
-    return rle.decode(record["segmentation"])
-
-
-def _true_segmentations(source: dict[str, Any]) -> dict[Any, Any]:
-    """Segmentations by annotation id, of the records that have one.
-
-    Of records that share an id the first counts, as for the reader.
-    """
-    found: dict[Any, Any] = {}
-    for record in source["annotations"]:
-        if isinstance(record, dict) and is_id(record.get("id")):
-            found.setdefault(record["id"], record.get("segmentation"))
-    return {identity: mask for identity, mask in found.items() if mask}
-
-
-def _separated_ids(config: mlc.ConfigDict) -> set | None:
-    """The listed ids, or None to find separated objects by their parts."""
-    if not config.evaluate.separated_ids:
-        return None
-    path = Path(config.evaluate.separated_ids)
-    listed = json.loads(path.read_text())
-    if isinstance(listed, dict) and len(listed) == 1:
-        listed = next(iter(listed.values()))
-    if not isinstance(listed, list):
-        raise ConfigError(f"{path}: expected a JSON list of annotation ids.")
-    return set(listed)
+    return rle.decode(pseudo[item.annotation_id])
 
 
 def _sides(item: Instance) -> tuple[float, float]:

@@ -1,10 +1,14 @@
 """Phase generate: one mask per annotated object, as COCO JSON (Sec. 3.3)."""
 
+import heapq
 import json
 import logging
-from collections.abc import Iterator
+import operator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,12 +17,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import exits_jax
-from exits_jax.data.annotations import Instance, Problem, read_source
+from exits_jax.data.annotations import CocoFile, Instance, Instances
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, paste_logits
-from exits_jax.data.images import ImageError, check_image
-from exits_jax.export.coco import PseudoInstance, write_coco
-from exits_jax.export.evaluation import write_json
+from exits_jax.data.images import ImageError
+from exits_jax.export.coco import Outcome, PseudoInstance, Skip, write_coco
+from exits_jax.export.files import json_text, whole_file
 from exits_jax.export.floors import box_mask
 from exits_jax.export.quality import (
     box_tightness,
@@ -44,7 +48,6 @@ from exits_jax.train.sharding import (
 from exits_jax.train.step import predict_step
 
 _logger = logging.getLogger(__name__)
-Labeled = PseudoInstance | Problem
 IN_FLIGHT = 1024  # objects whose logits may wait for a thread
 
 
@@ -61,45 +64,47 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             continue
         objects = instances(config, workdir, split)
         labeled = label_objects(config, models, objects, name=f"generate {split}")
-        labeled = _gather(workdir, labeled)
-        rows = [item for item in labeled if isinstance(item, PseudoInstance)]
-        failed = [item for item in labeled if isinstance(item, Problem)]
+        part = workdir / "parts" / f"{split}-{{}}.jsonl"
+        _write_part(_part(part, jax.process_index()), labeled)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"masks of {split} are made")
         if jax.process_index() == 0:
-            folder = workdir.path if split == "train" else workdir / split
-            problems = read_problems(workdir, split) + failed
-            write_coco(
-                folder, read_source(path), rows, problems, _info(config, workdir)
-            )
-            _report(folder, rows, problems)
+            _merge(config, workdir, split, CocoFile.read(path), part)
     workdir.finish("generate")
 
 
 def label_objects(
     config: mlc.ConfigDict,
     models: list[Params],
-    objects: list[Instance],
+    objects: Instances,
     *,
     name: str,
-) -> list[Labeled]:
+) -> Iterator[tuple[int, Outcome]]:
     """The pseudo mask of each object of this process, or why there is none.
 
     The device predicts the next batch while threads paste and encode the last one.
+
+    Yields:
+        (place among the annotations of the file, outcome), in the order of the file.
     """
     predict = logits_of(config, models)
-    work: list[Future[Labeled]] = []
+    waiting: deque[tuple[int, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(max(1, config.data.num_threads)) as pool:
         for rows, logits in _predictions(config, predict, objects, name):
             for row in np.flatnonzero(rows["index"] >= 0):
-                item = objects[rows["index"][row]]
+                index = int(rows["index"][row])
+                item = objects[index]
                 if rows["valid"][row]:
                     window = Window(*(int(edge) for edge in rows["window"][row]))
                     make = partial(_pseudo_mask, config, item, window, logits[row])
                 else:
-                    make = partial(_unreadable, item)
-                work.append(pool.submit(make))
-                if len(work) >= IN_FLIGHT:  # a slow host must not pile up logits
-                    work[-IN_FLIGHT].result()
-        return [future.result() for future in work]
+                    make = partial(_unreadable, objects, index)
+                waiting.append((int(objects.position[index]), pool.submit(make)))
+            while waiting and (len(waiting) > IN_FLIGHT or waiting[0][1].done()):
+                position, made = waiting.popleft()  # logits must not pile up
+                yield position, made.result()
+        for position, made in waiting:
+            yield position, made.result()
 
 
 def logits_of(config: mlc.ConfigDict, models: list[Params]):
@@ -132,7 +137,7 @@ def pasted_mask(
 
 
 def _predictions(
-    config: mlc.ConfigDict, predict, objects: list[Instance], name: str
+    config: mlc.ConfigDict, predict, objects: Instances, name: str
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
     """Batches with their logits, each fetched while the device works on the next."""
     batches = label_batches(
@@ -160,13 +165,13 @@ def _predictions(
 
 def _pseudo_mask(
     config: mlc.ConfigDict, item: Instance, window: Window, logits: np.ndarray
-) -> Labeled:
+) -> Outcome:
     full, mask = pasted_mask(logits, item, window, config.generate.threshold)
     flags = list(item.flags)
     score = confidence(full, mask)
     if not mask.any():
         if config.generate.empty == "skip":
-            return Problem(
+            return Skip(
                 item.annotation_id,
                 "E301",
                 f"Annotation {item.annotation_id}: no pixel of the box exceeds the "
@@ -189,14 +194,15 @@ def _pseudo_mask(
     )
 
 
-def _unreadable(item: Instance) -> Problem:
+def _unreadable(objects: Instances, index: int) -> Skip:
     """Why the image of an object gave no crop."""
+    identity = objects[index].annotation_id
     code, why = "E110", "its image has another size than the annotations say."
     try:
-        check_image(item.image_path, full=True)
+        objects.read(int(objects.image[index]))
     except (ImageError, FileNotFoundError) as error:
         code, why = "E113", str(error)
-    return Problem(item.annotation_id, code, f"Annotation {item.annotation_id}: {why}")
+    return Skip(identity, code, f"Annotation {identity}: {why}")
 
 
 def _trees(weights: str) -> tuple[str, ...]:
@@ -207,22 +213,43 @@ def _trees(weights: str) -> tuple[str, ...]:
     }[weights]
 
 
-def _gather(workdir: Workdir, labeled: list[Labeled]) -> list[Labeled]:
-    """The rows of all processes, through files that every process can see."""
-    if jax.process_count() == 1:
-        return labeled
-    folder = workdir / "parts"
-    folder.mkdir(exist_ok=True)
-    part = [(type(item).__name__, item._asdict()) for item in labeled]
-    write_json(folder / f"{jax.process_index()}.json", part)
-    multihost_utils.sync_global_devices("pseudo masks are written")
-    kinds = {"PseudoInstance": PseudoInstance, "Problem": Problem}
-    gathered: list[Labeled] = []
-    for process in range(jax.process_count()):
-        for kind, fields in json.loads((folder / f"{process}.json").read_text()):
-            gathered.append(kinds[kind](**fields))
-    multihost_utils.sync_global_devices("pseudo masks are read")
-    return gathered
+def _part(pattern: Path, process: int) -> Path:
+    """The file of one process: its outcomes, one per line."""
+    return pattern.with_name(pattern.name.format(process))
+
+
+def _write_part(path: Path, labeled: Iterable[tuple[int, Outcome]]) -> None:
+    with whole_file(path) as file:
+        for position, outcome in labeled:
+            kind, fields = type(outcome).__name__, outcome._asdict()
+            file.write(json_text([position, kind, fields]) + "\n")
+
+
+def _read_part(path: Path) -> Iterator[tuple[int, Outcome]]:
+    kinds = {"PseudoInstance": PseudoInstance, "Skip": Skip}
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            position, kind, fields = json.loads(line)
+            yield position, kinds[kind](**fields)
+
+
+def _merge(
+    config: mlc.ConfigDict, workdir: Workdir, split: str, source: CocoFile, part: Path
+) -> None:
+    """Puts the parts of all processes together with what `prepare` left out."""
+    parts = [_part(part, process) for process in range(jax.process_count())]
+    left_out: list[tuple[int, Outcome]] = [
+        (item.position or 0, Skip(item.annotation_id, item.code, item.message))
+        for item in read_problems(workdir, split)
+    ]
+    made = map(_read_part, parts)
+    outcomes = heapq.merge(left_out, *made, key=operator.itemgetter(0))
+    folder = workdir.path if split == "train" else workdir / split
+    summary = _Summary()
+    write_coco(folder, source, summary.watch(outcomes), _info(config, workdir))
+    summary.report(folder)
+    for path in parts:
+        path.unlink()
 
 
 def _info(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
@@ -239,19 +266,40 @@ def _info(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
     }
 
 
-def _report(folder, rows: list[PseudoInstance], problems: list[Problem]) -> None:
+class _Summary:
     """What can be said about the masks without a true one."""
-    if not rows:
-        _logger.warning("%s: no mask was made", folder / "pseudo_masks.json")
-        return
-    clicks = [np.mean(row.click_hit) for row in rows if row.click_hit is not None]
-    on_clicks = f"{np.mean(clicks):.1%}" if clicks else "-"
-    _logger.info(
-        "%s: %d masks, %d skipped; clicks hit %s, box IoU %.3f, confidence %.3f",
-        folder / "pseudo_masks.json",
-        len(rows),
-        len(problems),
-        on_clicks,
-        np.mean([row.box_iou for row in rows]),
-        np.mean([row.score for row in rows]),
-    )
+
+    def __init__(self) -> None:
+        self._num_masks = self._num_skipped = 0
+        self._sums = np.zeros(4)  # click hits, objects with clicks, box IoU, score
+
+    def watch(
+        self, outcomes: Iterable[tuple[int, Outcome]]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Passes outcomes on and counts them."""
+        for position, outcome in outcomes:
+            if isinstance(outcome, PseudoInstance):
+                hits = outcome.click_hit
+                share = (0.0, 0) if hits is None else (float(np.mean(hits)), 1)
+                self._sums += (*share, outcome.box_iou, outcome.score)
+                self._num_masks += 1
+            else:
+                self._num_skipped += 1
+            yield position, outcome
+
+    def report(self, folder: Path) -> None:
+        """One line about the masks in a folder."""
+        path = folder / "pseudo_masks.json"
+        if not self._num_masks:
+            _logger.warning("%s: no mask was made", path)
+            return
+        hits, with_clicks, box_iou, score = self._sums
+        _logger.info(
+            "%s: %d masks, %d skipped; clicks hit %s, box IoU %.3f, confidence %.3f",
+            path,
+            self._num_masks,
+            self._num_skipped,
+            f"{hits / with_clicks:.1%}" if with_clicks else "-",
+            box_iou / self._num_masks,
+            score / self._num_masks,
+        )

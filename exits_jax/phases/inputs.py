@@ -2,22 +2,19 @@
 
 import ml_collections as mlc
 
-from exits_jax.data.annotations import Instance, read_instances
 from exits_jax.data.batches import trainable
+from exits_jax.data.columns import Instances
+from exits_jax.phases.prepare import columns_folder
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 
-def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> list[Instance]:
+def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> Instances:
     """The objects that `prepare` let through, crowds left out."""
-    found = read_instances(
-        workdir / "annotations" / f"{split}.json",
-        workdir.facts("prepare")["images"][split],
-        on_bad="error",
-    )
-    return [item for item in found.instances if not item.is_crowd]
+    found = Instances.open(columns_folder(workdir, split))
+    return _with_shards(config, workdir, split, found.select(~found.is_crowd))
 
 
-def training_instances(config: mlc.ConfigDict, workdir: Workdir) -> list[Instance]:
+def training_instances(config: mlc.ConfigDict, workdir: Workdir) -> Instances:
     """The objects large enough to learn from.
 
     Raises:
@@ -33,3 +30,19 @@ def training_instances(config: mlc.ConfigDict, workdir: Workdir) -> list[Instanc
             f"of more than data.min_area_px = {config.data.min_area_px} px."
         )
     return chosen
+
+
+def _with_shards(
+    config: mlc.ConfigDict, workdir: Workdir, split: str, found: Instances
+) -> Instances:
+    """The objects with the pixels of a packed data set, if there is one to read."""
+    data = config.data
+    if not data.shards:
+        return found
+    # TFDS is an extra, and slow to load.
+    from exits_jax.shards.builder import BUILDERS
+    from exits_jax.shards.reader import ShardedImages, attach
+
+    folder = BUILDERS[data.name].folder_in(data.shards)
+    images = ShardedImages(folder, split, cache=data.shard_cache or None)
+    return attach(found, images, workdir.facts("prepare")["images"][split])

@@ -1,12 +1,13 @@
 """The contact sheet: what the method saw, thought and made of some objects."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import Instance
+from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window
 from exits_jax.export import rle
 from exits_jax.export.contact_sheet import Panel, write_contact_sheet
@@ -20,9 +21,9 @@ NAME = "contact_sheet.png"
 def draw_pictures(
     config: mlc.ConfigDict,
     workdir: Workdir,
-    objects: list[Instance],
-    pseudo: dict[Any, dict],
-    truth: dict[Any, Any],
+    objects: Instances,
+    pseudo: Mapping[Any, dict],
+    truth: Mapping[Any, Any],
     ious: dict[Any, float],
     separated: set,
 ) -> None:
@@ -35,10 +36,10 @@ def draw_pictures(
     panels = []
     for item, seen in zip(chosen, found, strict=True):
         window = Window(*(int(edge) for edge in seen["window"]))
-        record = pseudo.get(item.annotation_id)
+        segmentation = pseudo.get(item.annotation_id)
         mask = np.zeros(item.image_size, bool)
-        if record is not None:
-            mask = rle.decode(record["segmentation"])
+        if segmentation is not None:
+            mask = rle.decode(segmentation)
         true_mask = true_mask_of(truth, item)
         iou = ious.get(item.annotation_id)
         panels.append(
@@ -60,21 +61,19 @@ def draw_pictures(
     _logger.info("pictures: %s", workdir / NAME)
 
 
-def _choose(objects: list[Instance], separated: set, count: int) -> list[Instance]:
+def _choose(objects: Instances, separated: set, count: int) -> Instances:
     """Up to half separated objects, the rest whole ones, each spread over the list."""
-    large = [item for item in objects if _area(item) > 32**2] or objects
-    parted = [item for item in large if item.annotation_id in separated]
-    whole = [item for item in large if item.annotation_id not in separated]
-    first = spread(parted, min(len(parted), count // 2))
-    return first + spread(whole, count - len(first))
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    is_large = sides.prod(axis=1) > 32**2
+    rows = np.flatnonzero(is_large if is_large.any() else ~is_large)
+    ids = [objects[row].annotation_id for row in rows.tolist()]
+    is_parted = np.array([identity in separated for identity in ids], bool)
+    first = spread(rows[is_parted], min(int(is_parted.sum()), count // 2))
+    rest = spread(rows[~is_parted], count - len(first))
+    return objects.select(np.concatenate([first, rest]))
 
 
-def spread(items: list[Instance], count: int) -> list[Instance]:
-    """Up to `count` of the items, evenly spaced."""
-    count = min(count, len(items))
-    return [items[round(k)] for k in np.linspace(0, len(items) - 1, count)]
-
-
-def _area(item: Instance) -> float:
-    x0, y0, x1, y1 = item.box
-    return (x1 - x0) * (y1 - y0)
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """Up to `count` of the rows, evenly spaced."""
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows)))
+    return rows[np.round(places).astype(int)]

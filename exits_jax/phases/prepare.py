@@ -2,28 +2,31 @@
 
 import json
 import logging
-from collections import Counter
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections as mlc
+import numpy as np
 
 from exits_jax.data.annotations import (
     AnnotationError,
-    Instance,
+    CocoFile,
+    Dataset,
+    Instances,
     Problem,
+    enforce,
     fault,
-    is_id,
     read_instances,
-    read_source,
 )
-from exits_jax.data.extreme_points import decode_mask, prepare_annotations
-from exits_jax.data.images import ImageError, check_image
-from exits_jax.data.scenes import draw_scenes
-from exits_jax.export.evaluation import write_json
+from exits_jax.data.extreme_points import decode_mask, json_points
+from exits_jax.data.images import image_fault
+from exits_jax.export.files import json_text, write_json, write_json_lists
 from exits_jax.phases.order import begin
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.phases.sources import Sources, point_rule
+from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ _logger = logging.getLogger(__name__)
 class _Prepared(NamedTuple):
     """A checked split, not yet written."""
 
-    annotations: dict[str, Any]
+    source: CocoFile
+    instances: Instances
     skipped: list[Problem]
     counts: dict[str, int]
 
@@ -39,92 +43,100 @@ class _Prepared(NamedTuple):
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `annotations/{train,val}.json`: extreme points and boxes, never a mask.
 
-    What is left out stands in `annotations/{train,val}_skipped.json` with its reason.
-    Nothing is written before every split has been checked.
+    The same objects stand as columns in `annotations/{train,val}_columns`, which the
+    phases after this one read. What is left out stands in
+    `annotations/{train,val}_skipped.json` with its reason. Nothing is written before
+    every split has been checked.
     """
     if not begin(config, workdir, "prepare"):
         return
-    sources = _sources(config, workdir)
-    images = {split: str(folder) for split, (_, folder) in sources.items()}
+    sources = Sources.of(config, workdir)
     splits = {
-        split: _prepare_split(config, workdir, split, annotations, folder)
-        for split, (annotations, folder) in sources.items()
+        split: _prepare_split(config, split, source.annotations, source.images)
+        for split, source in sources.splits.items()
     }
+    folder = workdir / "annotations"
     for split, made in splits.items():
-        write_json(workdir / "annotations" / f"{split}.json", made.annotations)
+        write_json_lists(
+            folder / f"{split}.json",
+            {**made.source.rest, "categories": made.source.categories},
+            {
+                "images": map(json_text, made.source.images),
+                "annotations": _bare_records(made.source, made.instances),
+            },
+        )
+        _save_columns(made.instances, columns_folder(workdir, split))
         write_json(
-            workdir / "annotations" / f"{split}_skipped.json",
-            [problem._asdict() for problem in made.skipped],
+            folder / f"{split}_skipped.json", [item._asdict() for item in made.skipped]
         )
     workdir.finish(
         "prepare",
-        images=images,
-        sources={split: str(path) for split, (path, _) in sources.items()},
+        images={split: str(item.images) for split, item in sources.splits.items()},
+        sources={
+            split: str(item.annotations) for split, item in sources.splits.items()
+        },
         counts={split: made.counts for split, made in splits.items()},
     )
 
 
-def _sources(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, tuple[Path, Path]]:
-    """Annotation file and image folder of each split."""
-    data = config.data
-    if data.scenes.num_train:
-        folder = workdir / "scenes"
-        _logger.info("drawing %d scenes", data.scenes.num_train + data.scenes.num_val)
-        draw_scenes(
-            folder,
-            num_train=data.scenes.num_train,
-            num_val=data.scenes.num_val,
-            seed=config.seed,
-        )
-        splits = ("train", "val") if data.scenes.num_val else ("train",)
-        return {split: (folder / f"{split}.json", folder / split) for split in splits}
-    if not data.train or not data.images:
-        raise ConfigError(
-            "data.train (a COCO instances JSON) and data.images (its image folder) are "
-            "needed: --config.data.train=FILE --config.data.images=FOLDER"
-        )
-    sources = {"train": (Path(data.train), Path(data.images))}
-    if data.val:
-        sources["val"] = (Path(data.val), Path(data.val_images or data.images))
-    return sources
+def columns_folder(workdir: Workdir, split: str) -> Path:
+    """Where the objects of a split stand as columns."""
+    return workdir / "annotations" / f"{split}_columns"
+
+
+def read_problems(workdir: Workdir, split: str) -> list[Problem]:
+    """What `run` left out of a split."""
+    rows = json.loads((workdir / "annotations" / f"{split}_skipped.json").read_text())
+    return [Problem(**row) for row in rows]
+
+
+def check_split(config: mlc.ConfigDict, path: Path, folder: Path) -> Dataset:
+    """The objects of a file whose record and image are sound, and the problems.
+
+    Every annotation of the file is an instance or skipped, never both.
+    """
+    source = CocoFile.read(path)
+    if not len(source.annotations):
+        raise fault("E103", f"{path} holds no annotation, so there is nothing to do.")
+    found = read_instances(
+        source,
+        folder,
+        max_skip_fraction=1.0,
+        points_of=point_rule(config),
+        follow_links=config.data.follow_links,
+    )
+    kept, bad_images = _check_images(found.instances, full=config.data.verify_images)
+    kept, bare_crowds = _check_crowds(kept, source)
+    skipped = found.skipped + bad_images + bare_crowds
+    return Dataset(
+        source,
+        kept,
+        sorted(skipped, key=lambda item: item.position or 0),
+        found.remarks,
+    )
 
 
 def _prepare_split(
-    config: mlc.ConfigDict, workdir: Workdir, split: str, path: Path, folder: Path
+    config: mlc.ConfigDict, split: str, path: Path, folder: Path
 ) -> _Prepared:
-    source = read_source(path)
-    if not source["annotations"]:
-        raise AnnotationError(f"{path} holds no annotation, so there is nothing to do.")
-    prepared, problems = prepare_annotations(
-        source, mode=config.data.points, name=str(path)
-    )
-    draft = workdir / f".{split}.draft.json"
+    source, kept, skipped, remarks = check_split(config, path, folder)
+    data, total = config.data, len(source.annotations)
+    strict = data.on_bad == "error"
     try:
-        write_json(draft, prepared)
-        found = read_instances(draft, folder, on_bad="skip", max_skip_fraction=1.0)
-    finally:
-        draft.unlink(missing_ok=True)
-    kept, bad_images = _check_images(found.instances, full=config.data.verify_images)
-    problems += found.skipped + bad_images
-    _enforce(problems, len(source["annotations"]), config, path)
-    kept, bare_crowds = _check_crowds(kept, source)
-
-    kept_ids = {item.annotation_id for item in kept}
-    counts = Counter(_identity(record) for record in source["annotations"])
-    # Such a record lost its mask, not its box: it is used, so it is not skipped.
-    is_remark = lambda p: p.annotation_id in kept_ids and counts[p.annotation_id] == 1
-    remarks = [problem for problem in problems if is_remark(problem)]
-    skipped = [problem for problem in problems if not is_remark(problem)] + bare_crowds
-    seen: set[Any] = set()
-    records = []
-    for record in prepared["annotations"]:
-        if _identity(record) in kept_ids - seen:
-            seen.add(record["id"])
-            records.append(record)
+        faults = skipped + remarks if strict else skipped
+        enforce(faults, total, str(path), data.on_bad, data.max_skip_fraction)
+    except AnnotationError as error:
+        advice = (
+            "Set --config.data.on_bad=skip to go on without them."
+            if strict
+            else "Set --config.data.max_skip_fraction to allow it."
+        )
+        raise type(error)(f"{error}\n{advice}", error.problems) from None
+    is_crowd, has_points = kept.is_crowd, kept.has_points
     sums = {
-        "objects": sum(not item.is_crowd for item in kept),
-        "with_points": sum(item.extreme_points is not None for item in kept),
-        "crowds": sum(item.is_crowd for item in kept),
+        "objects": int(np.count_nonzero(~is_crowd)),
+        "with_points": int(np.count_nonzero(has_points)),
+        "crowds": int(np.count_nonzero(is_crowd)),
         "skipped": len(skipped),
     }
     _logger.info(
@@ -136,103 +148,78 @@ def _prepare_split(
         _logger.warning("  remark: %s", problem.message)
     for problem in skipped[:5]:
         _logger.warning("  skipped: %s", problem.message)
-    return _Prepared({**prepared, "annotations": records}, skipped, sums)
+    return _Prepared(source, kept, skipped, sums)
+
+
+def _bare_records(source: CocoFile, instances: Instances) -> Iterator[str]:
+    """The records as JSON texts, with extreme points and without masks."""
+    for row, position in enumerate(instances.position.tolist()):
+        record = source.annotations[position]
+        record.pop("segmentation", None)
+        if instances.has_points[row] and not record.get("extreme_points"):
+            record["extreme_points"] = json_points(instances.points[row])
+        yield json_text(record)
+
+
+def _save_columns(instances: Instances, folder: Path) -> None:
+    """Writes the columns as a whole folder."""
+    temporary = folder.with_name(f".{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    instances.save(temporary)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
 def _check_crowds(
-    items: list[Instance], source: dict[str, Any]
-) -> tuple[list[Instance], list[Problem]]:
+    instances: Instances, source: CocoFile
+) -> tuple[Instances, list[Problem]]:
     """Leaves out crowd regions without a usable mask: they have nothing to pass on."""
-    crowds = {item.annotation_id for item in items if item.is_crowd}
-    masks: dict[Any, Any] = {}
-    for record in source["annotations"]:
-        if (identity := _identity(record)) in crowds:
-            masks.setdefault(identity, record.get("segmentation"))
-    sized = {
-        image["id"]
-        for image in source["images"]
-        if image.get("height") is not None and image.get("width") is not None
-    }
-    kept, problems = [], []
-    for item in items:
-        if item.is_crowd:
-            mask = masks[item.annotation_id]
-            try:
-                decode_mask(mask, *item.image_size)
-                if isinstance(mask, list) and item.image_id not in sized:
-                    raise fault("E207", "Its polygons need the image's width, height.")
-            except AnnotationError as error:
-                message = (
-                    f"Annotation {item.annotation_id}: this crowd region has no usable "
-                    f"mask to pass on. {error}"
-                )
-                problems.append(Problem(item.annotation_id, "E207", message))
-                continue
-        kept.append(item)
-    return kept, problems
-
-
-def _identity(record: Any) -> int | str | None:
-    """The id of a record as it comes; None if it has no usable one."""
-    identity = record.get("id") if isinstance(record, dict) else None
-    return identity if is_id(identity) else None
+    problems: dict[int, Problem] = {}
+    for row in np.flatnonzero(instances.is_crowd).tolist():
+        item, position = instances[row], int(instances.position[row])
+        mask = source.annotations[position].get("segmentation")
+        image = source.images[int(instances.image_position[instances.image[row]])]
+        try:
+            decode_mask(mask, *item.image_size)
+            sized = image.get("height") is not None and image.get("width") is not None
+            if isinstance(mask, list) and not sized:
+                raise fault("E207", "Its polygons need the image's width, height.")
+        except AnnotationError as error:
+            message = (
+                f"Annotation {item.annotation_id}: this crowd region has no usable "
+                f"mask to pass on. {error}"
+            )
+            problems[row] = Problem(item.annotation_id, "E207", message, position)
+    return _without(instances, problems)
 
 
 def _check_images(
-    items: list[Instance], *, full: bool
-) -> tuple[list[Instance], list[Problem]]:
+    instances: Instances, *, full: bool
+) -> tuple[Instances, list[Problem]]:
     """Splits the objects by whether their image can be read and has the stated size."""
-    sizes = {item.image_path: item.image_size for item in items}
 
-    def look_for_fault(path: str) -> tuple[str, str] | None:
-        try:
-            size = check_image(path, full=full)
-        except (ImageError, FileNotFoundError) as error:
-            return "E113", str(error)
-        if size != sizes[path]:
-            return "E110", (
-                f"{path} is {size[1]}x{size[0]} px, but the annotations say "
-                f"{sizes[path][1]}x{sizes[path][0]}: the points are in another frame."
-            )
-        return None
+    def look_for_fault(image: int) -> tuple[str, str] | None:
+        height, width = instances.image_sizes[image].tolist()
+        return image_fault(instances.paths[image], (height, width), full=full)
 
     with ThreadPoolExecutor() as pool:
-        faults = dict(zip(sizes, pool.map(look_for_fault, sizes), strict=True))
-    kept, problems = [], []
-    for item in items:
-        found = faults[item.image_path]
-        if found is None:
-            kept.append(item)
-        else:
-            code, why = found
-            message = f"Annotation {item.annotation_id}: {why}"
-            problems.append(Problem(item.annotation_id, code, message))
-    return kept, problems
+        looked = list(pool.map(look_for_fault, range(len(instances.paths))))
+    is_bad = np.array([found is not None for found in looked], bool)
+    problems: dict[int, Problem] = {}
+    for row in np.flatnonzero(is_bad[instances.image]).tolist():
+        code, why = looked[instances.image[row]] or ("", "")
+        identity, position = instances[row].annotation_id, int(instances.position[row])
+        message = f"Annotation {identity}: {why}"
+        problems[row] = Problem(identity, code, message, position)
+    return _without(instances, problems)
 
 
-def _enforce(
-    problems: list[Problem], total: int, config: mlc.ConfigDict, path: Path
-) -> None:
-    """Raises if the policy does not allow to go on without the bad records."""
+def _without(
+    instances: Instances, problems: dict[int, Problem]
+) -> tuple[Instances, list[Problem]]:
+    """The other rows, and the problems."""
     if not problems:
-        return
-    share = len(problems) / total
-    if config.data.on_bad == "skip" and share <= config.data.max_skip_fraction:
-        return
-    shown = "\n  ".join(problem.message for problem in problems[:20])
-    more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-    if config.data.on_bad == "error":
-        advice = "Set --config.data.on_bad=skip to go on without them."
-    else:
-        limit = config.data.max_skip_fraction
-        advice = f"That is more than data.max_skip_fraction = {limit}."
-    raise AnnotationError(
-        f"{len(problems)} of {total} annotations of {path} cannot be used:\n"
-        f"  {shown}{more}\n{advice}"
-    )
-
-
-def read_problems(workdir: Workdir, split: str) -> list[Problem]:
-    """What `run` left out of a split."""
-    rows = json.loads((workdir / "annotations" / f"{split}_skipped.json").read_text())
-    return [Problem(**row) for row in rows]
+        return instances, []
+    is_kept = np.ones(len(instances), bool)
+    is_kept[list(problems)] = False
+    return instances.select(is_kept), list(problems.values())

@@ -10,8 +10,8 @@ import ml_collections as mlc
 import optax
 from jax.sharding import Mesh
 
-from exits_jax.data.annotations import Instance
 from exits_jax.data.batches import train_batches
+from exits_jax.data.columns import Instances
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.options import crop_options, generator_builder, image_stats
 from exits_jax.phases.workdir import Workdir
@@ -55,7 +55,7 @@ def train_run(
     *,
     params: Params,
     loss_fn: LossFn,
-    objects: list[Instance],
+    objects: Instances,
     make_labels: Callable | None = None,
 ) -> Params:
     """Trains one model from `params` and returns its final parameters.

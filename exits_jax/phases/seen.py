@@ -1,5 +1,6 @@
 """What the similarity extractor finds in objects, and their true masks beside it."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from exits_jax.data.annotations import AnnotationError, Instance
 from exits_jax.data.batches import label_batches
+from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.models.params import abstract_graph
@@ -35,7 +37,7 @@ POINT_SHARES = (
 
 
 def look_at(
-    config: mlc.ConfigDict, workdir: Workdir, chosen: list[Instance]
+    config: mlc.ConfigDict, workdir: Workdir, chosen: Instances
 ) -> list[dict[str, np.ndarray]]:
     """Crop of each object and, for EXITS, what the point retrieval found in it."""
     batch = min(16, len(chosen))
@@ -77,7 +79,7 @@ def _finder(config: mlc.ConfigDict, workdir: Workdir):
     return partial(find, extractor(config, workdir))
 
 
-def true_mask_of(truth: dict[Any, Any], item: Instance) -> np.ndarray | None:
+def true_mask_of(truth: Mapping[Any, Any], item: Instance) -> np.ndarray | None:
     """The object's true mask, bool [h, w]; None if there is none that can be read."""
     try:
         return decode_mask(truth[item.annotation_id], *item.image_size)
@@ -94,8 +96,8 @@ def crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:
 def point_quality(
     config: mlc.ConfigDict,
     workdir: Workdir,
-    objects: list[Instance],
-    truth: dict[Any, Any],
+    objects: Instances,
+    truth: Mapping[Any, Any],
 ) -> dict[str, float]:
     """How right the points are, on crops with the test margins.
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import Instance
 from exits_jax.data.batches import train_batches
-from exits_jax.export.evaluation import write_json
+from exits_jax.data.columns import Instances
+from exits_jax.export.files import write_json
 from exits_jax.models.params import Params, abstract_graph, bind
 from exits_jax.ops.held_out import held_out_check
 from exits_jax.ops.points import seed_cells
@@ -36,7 +36,7 @@ TOLERANCE = 0.01  # of the held-out check, about its noise on so many crops
 
 
 def select_similarity(
-    config: mlc.ConfigDict, workdir: Workdir, params: Params, objects: list[Instance]
+    config: mlc.ConfigDict, workdir: Workdir, params: Params, objects: Instances
 ) -> dict[str, Any]:
     """Measures layers and means of layers at every number of hops; takes the best.
 
@@ -47,7 +47,7 @@ def select_similarity(
     from background equally well: the one that labels most points is taken.
     Writes the table and the choice to `similarity.json`. Boxes alone leave no choice.
     """
-    with_points = [item for item in objects if item.extreme_points is not None]
+    with_points = objects.select(objects.has_points)
     if not with_points:
         _logger.info("no extreme points to choose layers by: similarity.layers stays")
         return {}

@@ -17,7 +17,7 @@ import jax
 import ml_collections as mlc
 
 import exits_jax
-from exits_jax.export.evaluation import write_json
+from exits_jax.export.files import write_json
 
 _logger = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ RUNTIME = frozenset(
         "data.num_workers",
         "data.num_threads",
         "data.cache_mb",
+        "data.shards",
+        "data.shard_mb",
+        "data.shard_cache",
+        "data.name",
         "train.log_every",
         "train.checkpoint_every",
         "train.keep_checkpoints",

@@ -1,6 +1,7 @@
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 
 import numpy as np
@@ -15,6 +16,7 @@ from exits_jax.data.batches import (
     train_batches,
     trainable,
 )
+from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
 
 OPTIONS = CropOptions(crop_size=16, cache_mb=1)
@@ -339,31 +341,57 @@ def test_training_filter_keeps_large_objects_that_are_no_crowd():
     assert [kept.image_path for kept in trainable(candidates)] == ["kept"]
 
 
-def test_cache_forgets_the_image_used_longest_ago(monkeypatch):
-    reads = []
+class Drawn:
+    """Images of one size that note when they are read."""
 
-    def read(path):
-        reads.append(path)
-        return np.zeros((512, 512, 3), np.uint8)  # 0.75 MB
+    def __init__(self, side=512):
+        self.reads = []
+        self.image = np.zeros((side, side, 3), np.uint8)  # 0.75 MB
 
-    monkeypatch.setattr(samples, "read_image", read)
-    cache = samples.ImageCache(2)
-    for path in ["a", "b", "a", "c", "a", "b"]:
-        cache.read(path)
-    assert reads == ["a", "b", "c", "b"]
+    def read(self, image):
+        self.reads.append(image)
+        return self.image.copy()
+
+    def name(self, image):
+        return str(image)
 
 
-def test_cache_without_room_keeps_nothing(monkeypatch):
-    reads = []
-    image = np.zeros((2, 2, 3), np.uint8)
-    monkeypatch.setattr(samples, "read_image", lambda p: reads.append(p) or image)
-    cache = samples.ImageCache(0)
+def test_cache_forgets_the_image_used_longest_ago():
+    drawn = Drawn()
+    cache = samples.ImageCache(drawn, 2)
+    for image in [0, 1, 0, 2, 0, 1]:
+        cache.read(image)
+    assert drawn.reads == [0, 1, 2, 1]
+
+
+def test_cache_without_room_keeps_nothing():
+    drawn = Drawn(2)
+    cache = samples.ImageCache(drawn, 0)
     for _ in range(2):
-        cache.read("a")
-    assert reads == ["a", "a"]
+        cache.read(7)
+    assert drawn.reads == [7, 7]
 
 
-def test_an_image_larger_than_the_cache_is_still_read(monkeypatch):
-    image = np.zeros((1024, 1024, 3), np.uint8)
-    monkeypatch.setattr(samples, "read_image", lambda path: image)
-    assert samples.ImageCache(1).read("a") is image
+def test_an_image_larger_than_the_cache_is_still_read():
+    pixels = samples.ImageCache(Drawn(1024), 1).read(0)
+    np.testing.assert_array_equal(pixels, Drawn(1024).image)
+
+
+def test_workers_get_the_name_of_a_folder_not_the_objects(instances, tmp_path):
+    many = Instances.of(instances * 1000)
+    few = many.select(np.arange(7))
+    sent = [
+        len(pickle.dumps(samples.SampleReader(columns.save(tmp_path / name), OPTIONS)))
+        for name, columns in (("many", many), ("few", few))
+    ]
+    assert max(sent) < 2000 and abs(sent[0] - sent[1]) < 10
+    assert len(pickle.dumps(samples.SampleReader(many, OPTIONS))) > 500_000
+
+
+def test_the_folder_of_the_workers_is_gone_at_the_end(instances, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    batches = label_batches(instances, OPTIONS, batch=4, num_workers=1)
+    assert list(tmp_path.glob("exits_columns_*/boxes.npy"))
+    next(batches)
+    batches.close()
+    assert not list(tmp_path.glob("exits_columns_*"))

@@ -1,156 +1,24 @@
 import copy
+import json
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from pycocotools import mask as coco_mask
 
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.extreme_points import (
     clean_points,
     decode_mask,
-    extremenet_points,
+    json_points,
+    points_of_record,
     prepare_annotations,
 )
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(
     np.any
 )
-
-
-def compressed(mask):
-    runs = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(mask.shape), "counts": runs["counts"].decode()}
-
-
-def uncompressed(mask):
-    counts, value = [], False
-    for pixel in mask.T.ravel():
-        if not counts:
-            counts.append(0)
-        if bool(pixel) != value:
-            counts.append(0)
-            value = bool(pixel)
-        counts[-1] += 1
-    return {"size": list(mask.shape), "counts": counts}
-
-
-def slow_extremenet(vertices, height, width):
-    """The published rule, one vertex at a time."""
-    xs, ys = [v[0] for v in vertices], [v[1] for v in vertices]
-    ring = [vertices[-1], *vertices, vertices[0]]
-    found = []
-    # axis: the coordinate whose extreme is wanted; sign: +1 for its minimum.
-    for axis, sign in ((1, 1), (0, 1), (1, -1), (0, -1)):
-        values = ys if axis == 1 else xs
-        slack = 0.02 * (max(values) - min(values) + 1)
-        extreme = min(values) if sign == 1 else max(values)
-        start = 0
-        while ring[start][axis] != extreme:
-            start += 1
-        run = [ring[start][1 - axis]]
-        for step in (1, -1):
-            place = start + step
-            while 0 <= place < len(ring) and abs(ring[place][axis] - extreme) <= slack:
-                run.append(ring[place][1 - axis])
-                place += step
-        middle = (max(run) + min(run)) // 2
-        x, y = (middle, extreme) if axis == 1 else (extreme, middle)
-        found.append([min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)])
-    return found
-
-
-def points_of(*polygons, height=300, width=300):
-    return extremenet_points(list(polygons), height, width).tolist()
-
-
-# The rule of ExtremeNet, by hand
-
-
-def test_diamond_has_its_corners():
-    diamond = [50, 10, 90, 50, 50, 90, 10, 50]
-    assert points_of(diamond) == [[50, 10], [10, 50], [50, 90], [90, 50]]
-
-
-def test_flat_side_gives_its_middle_rounded_down():
-    square = [10, 10, 10, 61, 61, 61, 61, 10]
-    # Top: the copy of the last vertex (61, 10), then (10, 10): (61 + 10) // 2 = 35.
-    # Right: the same copy is the first extreme vertex, and its neighbour is not.
-    assert points_of(square) == [[35, 10], [10, 35], [35, 61], [61, 10]]
-
-
-def test_vertices_within_two_percent_belong_to_the_run():
-    # Height 100 + 1, so 2.02 px: the vertex at y = 2 counts, the one at y = 3 not.
-    polygon = [40, 0, 60, 2, 80, 3, 90, 50, 50, 100, 0, 50]
-    assert points_of(polygon)[0] == [50, 0]
-
-
-def test_only_the_run_of_the_first_extreme_vertex_counts():
-    two_peaks = [20, 0, 40, 50, 60, 0, 80, 100, 0, 100]
-    assert points_of(two_peaks)[0] == [20, 0]
-
-
-def test_run_across_the_start_of_the_list_is_cut_one_vertex_deep():
-    # Round the start the flat top is x = 10 (last but one), 30 (last), 50, 70. The
-    # list begins with the copy of its last vertex, so the run is 30, 50, 70.
-    polygon = [50, 0, 70, 0, 100, 100, 0, 100, 10, 0, 30, 0]
-    assert points_of(polygon)[0] == [50, 0]
-
-
-def test_parts_are_joined_into_one_list():
-    # The first part ends and the second starts at the bottom: one run, 10 to 90.
-    first = [0, 0, 20, 0, 20, 50, 10, 50]
-    second = [90, 50, 70, 20, 95, 20]
-    assert points_of(first, second)[2] == [50, 50]
-
-
-def test_rle_counts_its_pixels_row_by_row():
-    mask = np.zeros((20, 20), bool)
-    mask[3, 4:9] = True  # top: middle of 4..8
-    mask[4:10, 6] = True
-    mask[10, 2:12] = True  # bottom: its last pixel, whose copy opens the list
-    points = extremenet_points(compressed(mask), 20, 20).tolist()
-    assert points == [[6, 3], [2, 10], [11, 10], [11, 10]]
-
-
-def test_fractions_are_cut_off():
-    diamond = [50.9, 10.9, 90.9, 50.9, 50.9, 90.9, 10.9, 50.9]
-    assert points_of(diamond) == [[50, 10], [10, 50], [50, 90], [90, 50]]
-
-
-def test_points_on_the_far_border_are_clipped_into_the_image():
-    diamond = [50, -0.5, 100, 50, 50, 80, 0, 50]
-    points = points_of(diamond, height=80, width=100)
-    assert points == [[50, 0], [0, 50], [50, 79], [99, 50]]
-
-
-@settings(deadline=None, max_examples=200)
-@given(
-    polygons=st.lists(
-        st.lists(
-            st.tuples(*[st.integers(0, 400).map(lambda v: v / 8)] * 2),
-            min_size=3,
-            max_size=8,
-        ),
-        min_size=1,
-        max_size=3,
-    )
-)
-def test_polygons_match_the_slow_rule(polygons):
-    vertices = [vertex for polygon in polygons for vertex in polygon]
-    flat = [[float(v) for vertex in polygon for v in vertex] for polygon in polygons]
-    actual = extremenet_points(flat, 51, 51).tolist()
-    assert actual == slow_extremenet(vertices, 51, 51)
-
-
-@settings(deadline=None, max_examples=100)
-@given(mask=masks)
-def test_rle_matches_the_slow_rule(mask):
-    pixels = [(int(x), int(y)) for y, x in np.argwhere(mask)]
-    actual = extremenet_points(uncompressed(mask), *mask.shape).tolist()
-    assert actual == slow_extremenet(pixels, *mask.shape)
 
 
 # The clean rule
@@ -175,6 +43,53 @@ def test_clean_points_of_the_transposed_mask_are_transposed(mask):
     np.testing.assert_array_equal(clean_points(mask.T), expected)
 
 
+@settings(deadline=None, max_examples=50)
+@given(mask=masks, right=st.integers(0, 9), down=st.integers(0, 9))
+def test_clean_points_move_with_the_object(mask, right, down):
+    moved = np.pad(mask, ((down, 3), (right, 2)))
+    expected = clean_points(mask) + np.array([right, down])
+    np.testing.assert_array_equal(clean_points(moved), expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(mask=masks)
+def test_mirrored_object_has_left_and_right_swapped(mask):
+    points = clean_points(mask)
+    mirrored = clean_points(mask[:, ::-1])
+    mirrored[:, 0] = mask.shape[1] - 1 - mirrored[:, 0]
+    np.testing.assert_array_equal(mirrored[[3, 1]], points[[1, 3]])
+    np.testing.assert_array_equal(mirrored[[0, 2], 1], points[[0, 2], 1])
+    for side in (0, 2):  # of two equally near pixels, the other one
+        row = np.flatnonzero(mask[int(points[side, 1])])
+        middle = (row[0] + row[-1]) / 2
+        off = abs(points[side, 0] - middle)
+        assert abs(mirrored[side, 0] - middle) == off
+
+
+@settings(deadline=None, max_examples=50)
+@given(mask=masks)
+def test_object_upside_down_has_top_and_bottom_swapped(mask):
+    points = clean_points(mask)
+    turned = clean_points(mask[::-1])
+    turned[:, 1] = mask.shape[0] - 1 - turned[:, 1]
+    np.testing.assert_array_equal(turned[[2, 0]], points[[0, 2]])
+
+
+def test_object_of_one_pixel_is_all_its_points():
+    mask = np.zeros((5, 6), bool)
+    mask[3, 4] = True
+    assert clean_points(mask).tolist() == [[4, 3]] * 4
+
+
+@pytest.mark.parametrize(("length", "middle"), [(1, 0), (2, 0), (5, 2), (6, 2)])
+def test_line_has_its_ends_and_its_middle(length, middle):
+    line = np.ones((1, length), bool)
+    ends = [[middle, 0], [0, 0], [middle, 0], [length - 1, 0]]
+    assert clean_points(line).tolist() == ends
+    upright = [[0, 0], [0, middle], [0, length - 1], [0, middle]]
+    assert clean_points(line.T).tolist() == upright
+
+
 def test_clean_point_is_the_pixel_nearest_to_the_middle_of_its_row():
     mask = np.zeros((3, 12), bool)
     mask[0, [0, 1, 2, 4, 10]] = True  # middle 5: pixel 4
@@ -190,93 +105,46 @@ def test_empty_mask_has_no_points():
     assert caught.value.problems[0].code == "E213"
 
 
-# Decoding
+# Single records
+
+SQUARE = [[10, 10, 10, 61, 61, 61, 61, 10]]
+IMAGE = {"id": 7, "width": 100, "height": 80}
 
 
-@settings(deadline=None, max_examples=100)
-@given(mask=masks, as_bytes=st.booleans())
-def test_compressed_rle_decodes_to_its_mask(mask, as_bytes):
-    rle = compressed(mask)
-    if as_bytes:
-        rle["counts"] = rle["counts"].encode()
-    np.testing.assert_array_equal(decode_mask(rle, *mask.shape), mask)
-
-
-@settings(deadline=None, max_examples=50)
-@given(mask=masks)
-def test_uncompressed_rle_decodes_to_its_mask(mask):
-    decoded = decode_mask(uncompressed(mask), *mask.shape)
-    np.testing.assert_array_equal(decoded, mask)
-
-
-def test_long_runs_survive_compression():
-    mask = np.zeros((600, 700), bool)
-    mask[100:400, 50] = mask[5:9, 600:] = True
-    np.testing.assert_array_equal(decode_mask(compressed(mask), 600, 700), mask)
-
-
-def test_polygons_are_united():
-    mask = decode_mask([[0, 0, 4, 0, 4, 4, 0, 4], [6, 6, 9, 6, 9, 9, 6, 9]], 10, 10)
-    expected = np.zeros((10, 10), bool)
-    expected[:4, :4] = expected[6:9, 6:9] = True
-    np.testing.assert_array_equal(mask, expected)
-
-
-NAN = float("nan")
+def test_record_gives_whole_points_inside_the_image():
+    record = {"id": 1, "image_id": 7, "segmentation": SQUARE}
+    points = points_of_record(record, IMAGE, mode="extremenet")
+    assert points.dtype == np.float32
+    assert json_points(points) == [[35, 10], [10, 35], [35, 61], [61, 10]]
 
 
 @pytest.mark.parametrize(
-    ("segmentation", "code", "words"),
-    [
-        ([[1, 2, 3, 4, 5]], "E212", "polygon 1 of 1 .* has 5 numbers"),
-        ([[1, 2, 3, 4]], "E212", "at least 3 vertices"),
-        ([[]], "E212", "has 0 numbers"),
-        ([[1, 1, 5, 1, 5, NAN]], "E212", "not finite or far outside its 10x8 image"),
-        ([[1, 1, 5, 1, 5, 1e9]], "E212", "not finite or far outside"),
-        ([[1, 1, 5, 1, 5, 10**400]], "E212", "not finite or far outside"),
-        ([[1, 1, 5, 1, 5, "5"]], "E212", "something that is not a number"),
-        ([1, 1, 5, 1, 5, 5], "E212", r"is 1; expected \[x1, y1"),
-        ("abc", "E212", "expected polygons or an RLE"),
-        ([[11, 1, 14, 1, 14, 5]], "E213", "its mask"),
-        ({"size": [10, 8], "counts": [80]}, "E211", r"the size \[10, 8\]; expected"),
-        ({"counts": [80]}, "E211", "the size None"),
-        ({"size": [8, 10]}, "E211", "its RLE counts are None"),
-        ({"size": [8, 10], "counts": [1.5, 2]}, "E211", "whole numbers"),
-        ({"size": [8, 10], "counts": [79]}, "E211", "sum to 79; expected 80"),
-        ({"size": [8, 10], "counts": [90, -10]}, "E211", "not negative"),
-        ({"size": [8, 10], "counts": []}, "E211", "sum to 0"),
-        ({"size": [8, 10], "counts": ""}, "E211", "not a whole RLE"),
-        ({"size": [8, 10], "counts": "ü!"}, "E211", "not a whole RLE"),
-        ({"size": [8, 10], "counts": "00P"}, "E211", "not a whole RLE"),
-        ({"size": [8, 10], "counts": "o" * 9 + "0"}, "E211", "too long a number"),
-        ({"size": [8, 10], "counts": [80]}, "E213", "its mask is empty"),
-    ],
+    "change",
+    [{"iscrowd": 1}, {"extreme_points": [[1, 0]]}, {"segmentation": []}],
 )
-def test_malformed_mask_is_refused(segmentation, code, words):
-    for function in (decode_mask, extremenet_points):
-        with pytest.raises(AnnotationError, match=words) as caught:
-            function(segmentation, 8, 10)
-        assert caught.value.problems[0].code == code
+def test_record_that_needs_no_points_gives_none(change):
+    record = {"id": 1, "image_id": 7, "segmentation": SQUARE, **change}
+    assert points_of_record(record, IMAGE, mode="clean") is None
 
 
-def test_absurd_image_size_is_refused_before_memory_is_asked_for():
-    rle = {"size": [10**6, 10**6], "counts": [0, 10**12]}
-    with pytest.raises(AnnotationError, match="too large to decode"):
-        decode_mask(rle, 10**6, 10**6)
+def test_record_without_its_image_is_refused():
+    record = {"id": 1, "image_id": 8, "segmentation": SQUARE}
+    with pytest.raises(AnnotationError, match="image_id 8 is not among") as caught:
+        points_of_record(record, None, mode="clean")
+    assert caught.value.problems[0].code == "E107"
 
 
-@settings(deadline=None, max_examples=200)
-@given(counts=st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=9))
-def test_any_compressed_string_gives_a_mask_or_an_error(counts):
-    try:
-        assert decode_mask({"size": [8, 10], "counts": counts}, 8, 10).any()
-    except AnnotationError as error:
-        assert error.problems[0].code in {"E211", "E213"}
+def test_unknown_mode_is_refused_for_a_record_too():
+    with pytest.raises(ValueError, match="choose one of extremenet, clean"):
+        points_of_record({}, IMAGE, mode="x")
+
+
+def test_points_in_json_are_whole_numbers_or_have_two_decimals():
+    points = np.array([[1, 2.5], [0.1, 3.14159]], np.float32)
+    assert json.dumps(json_points(points)) == "[[1, 2.5], [0.1, 3.14]]"
 
 
 # Whole files
-
-SQUARE = [[10, 10, 10, 61, 61, 61, 61, 10]]
 
 
 def instances(*records):

@@ -82,16 +82,14 @@ def test_table_shows_counts_of_each_method_when_they_differ():
 
 def test_json_takes_numpy_values_and_makes_its_folder(tmp_path):
     path = tmp_path / "new" / "out.json"
-    evaluation.write_json(
-        path, {"a": np.float32(0.5), "b": np.arange(2), "c": Path("x")}
-    )
+    write_json(path, {"a": np.float32(0.5), "b": np.arange(2), "c": Path("x")})
     assert json.loads(path.read_text()) == {"a": 0.5, "b": [0, 1], "c": "x"}
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_json_with_a_number_that_is_not_finite_leaves_the_old_file(tmp_path):
     path = tmp_path / "out.json"
-    evaluation.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(ValueError, match=r"out\.json.*finite"):
-        evaluation.write_json(path, {"a": float("nan")})
+        write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}

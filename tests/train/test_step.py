@@ -128,7 +128,10 @@ def test_one_device_equals_four(one, four):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), a, b)
     np.testing.assert_array_equal(one[3]["known"], four[3]["known"])
     for name, value in one[2].items():
-        np.testing.assert_allclose(four[2][name], value, rtol=1e-3, err_msg=name)
+        # The residual is itself a rounding error, a few units in the last place of 1.
+        np.testing.assert_allclose(
+            four[2][name], value, rtol=1e-3, atol=1e-6, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("devices", ["one", "four"])

@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all, and JSON that is written piece by piece."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[str]]:
+    """A text file to write into, which takes its name only when the block ends well.
+
+    Args:
+        path: The file; its folder is created when missing, an older one is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Writes an object as JSON in one atomic step.
+
+    Args:
+        path: The file; its folder is created when missing.
+        obj: What to write; NumPy numbers and arrays are turned into plain ones.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    try:
+        text = json_text(obj)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; numbers in JSON must be finite.") from error
+    with whole_file(path) as file:
+        file.write(text + "\n")
+
+
+def write_json_lists(
+    path: str | Path, fields: Mapping[str, Any], lists: Mapping[str, Iterable[str]]
+) -> None:
+    """Writes one JSON object with long lists in it, one entry per line.
+
+    Args:
+        path: The file; it appears when the last entry is written.
+        fields: The short fields, which come first.
+        lists: The entries of each long field, as JSON texts; taken one by one.
+
+    Raises:
+        ValueError: If a number in `fields` is not finite.
+    """
+    with whole_file(path) as file:
+        opening = "{"
+        for name, value in fields.items():
+            file.write(f"{opening}{json.dumps(name)}: {json_text(value)}")
+            opening = ",\n"
+        for name, entries in lists.items():
+            file.write(f"{opening}{json.dumps(name)}: [")
+            separator = "\n"
+            for entry in entries:
+                file.write(separator)
+                file.write(entry)
+                separator = ",\n"
+            file.write("]")
+            opening = ",\n"
+        file.write("}\n" if fields or lists else "{}\n")
+
+
+def json_text(obj: Any) -> str:
+    """An object as JSON text in ASCII; NumPy numbers and arrays become plain ones.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    return json.dumps(obj, allow_nan=False, default=_plain, ensure_ascii=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON.")

@@ -1,0 +1,122 @@
+"""What the readers of annotation tools share: strict JSON, and checks of its values.
+
+Values are shown in messages by `short`, which neither descends deep nor grows long,
+whatever a file holds.
+"""
+
+import re
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from exits_jax.data.annotations import SIDES, AnnotationError, fault
+from exits_jax.data.annotations import _is_inside as is_inside
+from exits_jax.data.coco_file import parse_json, read_text
+from exits_jax.data.records import MAX_NUMBER
+from exits_jax.importers.items import ImageItem, Rejected
+
+Box = tuple[float, float, float, float]
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+short = _REPR.repr
+
+
+def read_json(path: str | Path) -> Any:
+    """Parses a JSON file; NaN and infinities are left to the checks of its fields.
+
+    Args:
+      path: a UTF-8 file, with or without byte order mark.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      AnnotationError: it is not JSON (E101) or too large (E115).
+    """
+    return parse_json(read_text(Path(path)), path)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a finite number of a size that images can have."""
+    return type(value) in (int, float) and abs(value) < MAX_NUMBER
+
+
+def read_point(value: Any, name: str) -> tuple[float, float]:
+    """Reads [x, y].
+
+    Raises:
+      AnnotationError: it is not two finite numbers (E104).
+    """
+    if not isinstance(value, list) or len(value) != 2 or not all(map(is_number, value)):
+        raise fault(
+            "E104", f"{name} is {short(value)}; expected two finite numbers [x, y]."
+        )
+    return float(value[0]), float(value[1])
+
+
+def read_size(width: Any, height: Any) -> tuple[int, int] | None:
+    """(width, height) of an image in pixels; None where one of them is absent.
+
+    Raises:
+      AnnotationError: one of them is not a positive whole number (E104).
+    """
+    for side, value in (("width", width), ("height", height)):
+        is_size = type(value) is int and 0 < value < MAX_NUMBER
+        if value is not None and not is_size:
+            raise fault(
+                "E104",
+                f"The {side} of the image is {short(value)}; expected a positive whole "
+                "number of pixels.",
+            )
+    return None if width is None or height is None else (width, height)
+
+
+def read_image(name: Any, width: Any, height: Any) -> ImageItem:
+    """An image as its source describes it; its size may be absent.
+
+    Raises:
+      AnnotationError: the name is not one of a file below the image folder (E112), a
+        size is not a positive whole number (E104).
+    """
+    if not isinstance(name, str) or not is_inside(name):
+        raise fault(
+            "E112",
+            f"The image has the unsafe file name {short(name)}; expected a path below "
+            "the image folder.",
+        )
+    size = read_size(width, height)
+    return ImageItem(name) if size is None else ImageItem(name, *size)
+
+
+def last_part(path: str) -> str:
+    """The part of a path behind its last separator, of Windows or POSIX."""
+    return re.split(r"[/\\]", path)[-1]
+
+
+def box_with_area(x0: float, y0: float, x1: float, y1: float) -> Box:
+    """A box as xyxy.
+
+    Raises:
+      AnnotationError: it has no area (E201).
+    """
+    if x0 >= x1 or y0 >= y1:
+        raise fault(
+            "E201",
+            f"The box runs from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) and has no area; "
+            "expected its left top corner, then its right bottom one.",
+        )
+    return x0, y0, x1, y1
+
+
+def places_of_sides(names: Sequence[Any]) -> list[int] | None:
+    """Where in a list of names the four sides stand; None unless each stands once."""
+    lower = [name.strip().lower() if isinstance(name, str) else None for name in names]
+    if any(lower.count(side) != 1 for side in SIDES):
+        return None
+    return [lower.index(side) for side in SIDES]
+
+
+def reject(record: str, error: AnnotationError) -> Rejected:
+    """A record that cannot become an object because of its first fault."""
+    problem = error.problems[0]
+    return Rejected(record, problem.code, problem.message)

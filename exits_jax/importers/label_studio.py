@@ -1,0 +1,230 @@
+"""Reader of Label Studio's export "JSON": tasks with annotations of regions.
+
+Four keypoints make an object. They belong together by their parent (a rectangle under
+which they were put, which then names the class), else by the note of their regions
+(`meta`), else by their label, if exactly four regions of the task have it. Coordinates
+are percents of the image.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from exits_jax.data.annotations import AnnotationError, fault
+from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
+from exits_jax.importers.json_files import read_image, read_json, reject, short
+from exits_jax.importers.label_studio_fields import (
+    Region,
+    image_name,
+    name_of,
+    read_region,
+)
+
+_EXPORT = "choose the export 'JSON' (not 'JSON-MIN') in Label Studio"
+
+
+def read(source: str | Path) -> Items:
+    """Yields the objects of each task, and the images without any.
+
+    Of several annotations of a task, the one marked as ground truth is read, else the
+    first; further ones, cancelled ones, drafts and predictions are rejected.
+
+    Args:
+      source: the JSON of the export.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      AnnotationError: it is not JSON (E101), not this export (E102), or too large
+        (E115).
+    """
+    tasks = read_json(source)
+    if not isinstance(tasks, list):
+        raise fault(
+            "E102",
+            f"{source} holds {short(tasks)}; expected a list of tasks: {_EXPORT}.",
+        )
+    for position, task in enumerate(tasks):
+        if isinstance(task, dict) and not {"data", "annotations"} & task.keys():
+            raise fault(
+                "E102",
+                f"{source}: entry {position} has neither data nor annotations, like "
+                f"the export 'JSON-MIN', which loses what is needed here; {_EXPORT}.",
+            )
+    for position, task in enumerate(tasks):
+        if isinstance(task, dict):
+            yield from _task_items(task, position)
+        else:
+            message = f"The task is {short(task)}; expected an object."
+            yield Rejected(f"entry {position}", "E102", message)
+
+
+def _task_items(task: dict[str, Any], position: int) -> Items:
+    where = f"task {name_of(task.get('id'), position)}"
+    for key in ("predictions", "drafts"):
+        yield from _unsubmitted(task.get(key), where, key)
+    result, others = _submitted(task.get("annotations"), where)
+    yield from others
+    names = [
+        name_of(entry.get("id") if isinstance(entry, dict) else None, number)
+        for number, entry in enumerate(result, start=1)
+    ]
+    try:
+        image = read_image(image_name(task.get("data"), result), None, None)
+    except AnnotationError as error:
+        for record in (where, *(f"{where}, region {name}" for name in names)):
+            yield reject(record, error)
+        return
+    regions: list[Region] = []
+    for number, entry in enumerate(result, start=1):
+        try:
+            regions.append(read_region(entry, number))
+        except AnnotationError as error:
+            yield reject(f"{where}, region {names[number - 1]}", error)
+    has_object = False
+    for item in _objects(regions, image.file_name, where):
+        has_object |= isinstance(item, ObjectItem)
+        yield item
+    if not has_object:
+        yield image
+
+
+def _unsubmitted(entries: Any, where: str, key: str) -> Iterator[Rejected]:
+    if entries is None:
+        return
+    if not isinstance(entries, list):
+        message = f"Its {key} are {short(entries)}; expected a list."
+        yield Rejected(where, "E102", message)
+        return
+    for number in range(1, len(entries) + 1):
+        message = f"It is one of the {key}, not a submitted annotation."
+        yield Rejected(f"{where}, {key} {number}", "E218", message)
+
+
+def _submitted(annotations: Any, where: str) -> tuple[list[Any], list[Rejected]]:
+    """The result of the annotation to read, and all others as rejected."""
+    if not isinstance(annotations, list):
+        message = f"Its annotations are {short(annotations)}; expected a list."
+        return [], [Rejected(where, "E102", message)]
+    usable: list[tuple[str, dict[str, Any]]] = []
+    others: list[Rejected] = []
+    for number, annotation in enumerate(annotations, start=1):
+        record = f"{where}, annotation {number}"
+        fields = annotation if isinstance(annotation, dict) else {}
+        if not isinstance(fields.get("result"), list):
+            message = f"The annotation is {short(annotation)}; expected a result list."
+            others.append(Rejected(record, "E102", message))
+        elif fields.get("was_cancelled") or fields.get("cancelled"):
+            message = "The annotation was cancelled: the task was skipped."
+            others.append(Rejected(record, "E218", message))
+        else:
+            usable.append((record, fields))
+    if not usable:
+        return [], others
+    is_truth = [fields.get("ground_truth") is True for _, fields in usable]
+    _, chosen = usable.pop(is_truth.index(True) if any(is_truth) else 0)
+    message = (
+        f"The task has {len(usable) + 1} annotations, of which one is read: the one "
+        "marked as ground truth, else the first."
+    )
+    others += [Rejected(record, "E218", message) for record, _ in usable]
+    return chosen["result"], others
+
+
+def _objects(
+    regions: list[Region], file_name: str, where: str
+) -> Iterator[ObjectItem | Rejected]:
+    rectangles = [region for region in regions if region.is_rectangle]
+    groups: dict[tuple[str, str], list[Region]] = {}
+    for region in regions:
+        if not region.is_rectangle:
+            groups.setdefault(region.belongs_to, []).append(region)
+    owned: list[Region] = []
+    for (kind, key), members in groups.items():
+        owner = next((r for r in rectangles if _owns(r, kind, key)), None)
+        record = _record(where, members)
+        try:
+            item = _object(members, owner, file_name, record)
+        except AnnotationError as error:
+            yield reject(record, error)
+            continue
+        if owner is not None and not owner.rotation:
+            owned.append(owner)
+        yield item
+    for rectangle in rectangles:
+        if any(rectangle is one for one in owned):
+            continue
+        record = _record(where, [rectangle])
+        try:
+            yield _box_only(rectangle, file_name, record)
+        except AnnotationError as error:
+            yield reject(record, error)
+
+
+def _owns(rectangle: Region, kind: str, key: str) -> bool:
+    """Whether a rectangle is the one that a group of keypoints belongs to."""
+    return key == {"parent": rectangle.id, "note": rectangle.note}.get(kind)
+
+
+def _record(where: str, members: list[Region]) -> str:
+    listed = ", ".join(region.id for region in members[:8])
+    more = f" and {len(members) - 8} more" if len(members) > 8 else ""
+    return f"{where}, region{'s' * (len(members) > 1)} {listed}{more}"
+
+
+def _object(
+    members: list[Region], owner: Region | None, file_name: str, record: str
+) -> ObjectItem:
+    if len(members) != 4:
+        raise fault(
+            "E207",
+            f"{len(members)} keypoints belong together by their "
+            f"{members[0].belongs_to[0]} {short(members[0].belongs_to[1])}; expected "
+            "four. Put the four keypoints of an object under one rectangle.",
+        )
+    upright = owner if owner is not None and not owner.rotation else None
+    image = _image(file_name, [*members, *([upright] if upright else [])])
+    labels = {region.label for region in members}
+    category = owner.label if owner is not None and owner.label else None
+    if category is None and len(labels) == 1:
+        (category,) = labels
+    if not category:
+        raise fault(
+            "E108",
+            f"The keypoints have the labels {short(sorted(map(str, labels)))}, and no "
+            "rectangle with a label is their parent; expected one class.",
+        )
+    clicks = tuple((region.values[0], region.values[1]) for region in members)
+    box = upright.values if upright is not None else None
+    return ObjectItem(image, category, clicks, _four(box), "percent", record)
+
+
+def _box_only(rectangle: Region, file_name: str, record: str) -> ObjectItem:
+    if rectangle.rotation:
+        raise fault(
+            "E215",
+            f"The rectangle is rotated by {rectangle.rotation:g} degrees; expected an "
+            "upright one.",
+        )
+    if not rectangle.label:
+        raise fault("E108", "The rectangle has no label; expected one class.")
+    image = _image(file_name, [rectangle])
+    box = _four(rectangle.values)
+    return ObjectItem(image, rectangle.label, None, box, "percent", record)
+
+
+def _four(values: tuple[float, ...] | None) -> tuple[float, float, float, float] | None:
+    if values is None:
+        return None
+    x0, y0, x1, y1 = values
+    return x0, y0, x1, y1
+
+
+def _image(file_name: str, regions: list[Region]) -> ImageItem:
+    sizes = {region.size for region in regions}
+    if len(sizes) > 1:
+        raise fault(
+            "E110",
+            f"Its regions state the image sizes {sorted(sizes)} (width, height); "
+            "expected one.",
+        )
+    return ImageItem(file_name, *sizes.pop())

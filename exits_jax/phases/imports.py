@@ -1,0 +1,153 @@
+"""Phase import: an annotation file of another tool to the COCO JSON of `prepare`."""
+
+import logging
+import shlex
+from pathlib import Path
+
+import ml_collections as mlc
+
+from exits_jax.data.records import AnnotationError, TooManySkipped
+from exits_jax.importers import kinds
+from exits_jax.importers.items import Items
+from exits_jax.importers.write import Summary, report_path, write_items
+from exits_jax.phases.workdir import ConfigError, Workdir
+
+_logger = logging.getLogger(__name__)
+_PROGRESS_EVERY = 1_000_000
+
+
+def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Writes `imported.json`, or `import.out`, and its report beside it.
+
+    It is done anew each time. Both files are there before anything is complained of.
+
+    Raises:
+        ConfigError: A field is missing or makes no sense.
+        FileNotFoundError: There is no such source or image folder.
+        TooManySkipped: More than `data.max_skip_fraction` of the records were rejected.
+        AnnotationError: The source cannot be read, or no object could be imported.
+    """
+    options = config["import"]
+    kind = _checked_kind(config)
+    source, images = Path(options.source), Path(config.data.images)
+    if not source.exists():
+        raise FileNotFoundError(f"import.source: {source} does not exist.")
+    output = Path(options.out or workdir / "imported.json")
+    if source.resolve() in (output.resolve(), report_path(output).resolve()):
+        raise ConfigError(f"import.out: {output} would overwrite the source {source}.")
+    asked = kinds.Options(
+        images=str(images),
+        class_names=options.class_names or None,
+        keep_group_of=options.keep_group_of,
+        keep_depictions=options.keep_depictions,
+    )
+    summary = write_items(
+        _with_progress(kinds.read(kind, source, asked)),
+        output,
+        images,
+        categories=_category_names(options.categories),
+        follow_links=config.data.follow_links,
+    )
+    _tell(summary)
+    counts = summary.counts
+    if not counts["objects"]:
+        raise AnnotationError(
+            f"No object of {source} could be imported: of {counts['records']} records "
+            f"{counts['rejected']} were rejected. {_examples(summary)}"
+            f"Every one is in {summary.report}."
+        )
+    if counts["box_only"] == counts["objects"]:
+        if warning := kinds.box_only_warning(kind):
+            _logger.warning("%s", warning)
+    limit = config.data.max_skip_fraction
+    if counts["rejected"] > limit * counts["records"]:
+        raise TooManySkipped(
+            f"{counts['rejected']} of {counts['records']} records of {source} were "
+            f"rejected, more than data.max_skip_fraction = {limit}. "
+            f"{_examples(summary)}The others are in {summary.output}, the reasons in "
+            f"{summary.report}."
+        )
+    _logger.info("next:\n  %s", _next_command(config, summary, workdir))
+
+
+def _checked_kind(config: mlc.ConfigDict) -> str:
+    options = config["import"]
+    try:
+        if options.kind:
+            kinds.find(options.kind)
+    except kinds.UnknownKind as error:
+        raise ConfigError(f"import.kind: {error}") from error
+    fields = {
+        "import.kind": options.kind,
+        "import.source": options.source,
+        "data.images": config.data.images,
+    }
+    missing = [name for name, value in fields.items() if not value]
+    if missing:
+        flags = " ".join(f"--config.{name}=..." for name in missing)
+        listed = "\n".join(f"  {name}: {kind[1]}" for name, kind in kinds.KINDS.items())
+        raise ConfigError(f"The phase import needs {flags}\nKnown kinds:\n{listed}")
+    return options.kind
+
+
+def _category_names(path: str) -> list[str] | None:
+    if not path:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"import.categories: {path}: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        fault = f"has {twice[0]!r} twice" if twice else "has no name"
+        raise ConfigError(
+            f"import.categories: {path} {fault}; expected one name per line, each once."
+        )
+    return names
+
+
+def _with_progress(items: Items) -> Items:
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % _PROGRESS_EVERY == 0:
+            _logger.info("import: %d million records", number // _PROGRESS_EVERY)
+
+
+def _tell(summary: Summary) -> None:
+    counts = summary.counts
+    rows = {
+        "records": counts["records"],
+        "objects with clicks": counts["objects"] - counts["box_only"],
+        "objects with a box alone": counts["box_only"],
+        "rejected": counts["rejected"],
+        "images": counts["images"],
+    }
+    for name, value in rows.items():
+        _logger.info("%-26s%10d", name, value)
+    for name, count in sorted(summary.marks.items()):
+        _logger.info("  of the objects, %s: %d", name, count)
+    for title, notes in (("rejected", summary.rejected), ("remark", summary.remarks)):
+        for code, (count, message) in sorted(notes.items()):
+            _logger.info("  %s %s, %d times, first: %s", title, code, count, message)
+    _logger.info("written: %s", summary.output)
+    _logger.info("report: %s", summary.report)
+
+
+def _examples(summary: Summary) -> str:
+    lines = [
+        f"  {code} ({count}): {message}"
+        for code, (count, message) in sorted(summary.rejected.items())
+    ]
+    return "\n".join(["For example:", *lines, ""]) if lines else ""
+
+
+def _next_command(config: mlc.ConfigDict, summary: Summary, workdir: Workdir) -> str:
+    parts = [
+        "python -m exits_jax.main --config=configs/custom.py",
+        f"--workdir={shlex.quote(str(workdir.path))}",
+        "--phase=prepare",
+        f"--config.data.train={shlex.quote(str(summary.output))}",
+        f"--config.data.images={shlex.quote(str(config.data.images))}",
+    ]
+    return " ".join(parts)

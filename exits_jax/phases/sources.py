@@ -1,0 +1,131 @@
+"""Where the annotations and images of a run come from."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections as mlc
+
+from exits_jax.data.annotations import AnnotationError, PointsOf, TooManySkipped
+from exits_jax.data.click_noise import ClickNoise
+from exits_jax.data.extreme_points import points_of_record
+from exits_jax.data.scenes import draw_scenes
+from exits_jax.data.voc import VocSource, summary_line, voc_source
+from exits_jax.export.files import write_json
+from exits_jax.phases.workdir import ConfigError, Workdir
+
+_logger = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """One split: a COCO instances JSON and the folder of its images."""
+
+    annotations: Path
+    images: Path
+
+
+class Sources(NamedTuple):
+    """The splits of a run by name: "train" and, where there is one, "val"."""
+
+    splits: dict[str, Source]
+
+    @classmethod
+    def of(cls, config: mlc.ConfigDict, workdir: Workdir) -> "Sources":
+        """What the configuration names; drawn or converted first where needed.
+
+        Raises:
+            ConfigError: If it names nothing.
+            AnnotationError: If VOC's or SBD's files have faults that are not allowed.
+        """
+        return cls(_maker(config)(config, workdir))
+
+
+def point_rule(config: mlc.ConfigDict) -> PointsOf:
+    """How extreme points are taken from a mask."""
+    noise = config.data.noise
+    return partial(
+        points_of_record,
+        mode=config.data.points,
+        noise=ClickNoise(noise.kind, noise.amount, config.seed),
+    )
+
+
+def _maker(
+    config: mlc.ConfigDict,
+) -> Callable[[mlc.ConfigDict, Workdir], dict[str, Source]]:
+    if config.data.scenes.num_train:
+        return _scenes
+    if config.data.voc.devkit and not config.data.train:
+        return _voc
+    return _files
+
+
+def _scenes(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
+    scenes, folder = config.data.scenes, workdir / "scenes"
+    _logger.info("drawing %d scenes", scenes.num_train + scenes.num_val)
+    draw_scenes(
+        folder,
+        num_train=scenes.num_train,
+        num_val=scenes.num_val,
+        seed=config.seed,
+    )
+    splits = ("train", "val") if scenes.num_val else ("train",)
+    return {split: Source(folder / f"{split}.json", folder / split) for split in splits}
+
+
+def _files(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
+    data = config.data
+    if not data.train or not data.images:
+        raise ConfigError(
+            "data.train (a COCO instances JSON) and data.images (its image folder) are "
+            "needed: --config.data.train=FILE --config.data.images=FOLDER"
+        )
+    splits = {"train": Source(Path(data.train), Path(data.images))}
+    if data.val:
+        splits["val"] = Source(Path(data.val), Path(data.val_images or data.images))
+    return splits
+
+
+def _voc(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
+    """VOC's and SBD's own files, as COCO instances JSONs in the work directory."""
+    devkit, sbd = Path(config.data.voc.devkit), config.data.voc.sbd
+    wanted = {"train": "train_aug" if sbd else "train", "val": "val"}
+    made = {
+        split: voc_source(devkit, name, sbd=Path(sbd) if sbd else None)
+        for split, name in wanted.items()
+    }
+    for found in made.values():
+        _refuse_faults(config, found)
+    splits = {}
+    for split, found in made.items():
+        path = workdir / "voc" / f"{found.split}.json"
+        write_json(path, found.source)
+        faults = [problem._asdict() for problem in found.problems]
+        write_json(workdir / "voc" / f"{found.split}_problems.json", faults)
+        splits[split] = Source(path, found.image_root)
+    return splits
+
+
+def _refuse_faults(config: mlc.ConfigDict, found: VocSource) -> None:
+    _logger.info("%s", summary_line(found))
+    for warning in found.warnings:
+        _logger.warning("  %s", warning)
+    for problem in found.problems[:5]:
+        _logger.warning("  left out: %s %s", problem.code, problem.message)
+    faults, usable = len(found.problems), len(found.source["annotations"])
+    limit = config.data.max_skip_fraction
+    text = f"{found.split} of VOC has {faults} faults, the first: "
+    if faults and config.data.on_bad == "error":
+        raise AnnotationError(
+            f"{text}{found.problems[0].message} Set --config.data.on_bad=skip to go on "
+            "without what they concern.",
+            found.problems,
+        )
+    if faults > limit * (faults + usable):
+        raise TooManySkipped(
+            f"{text}{found.problems[0].message} Beside {usable} usable instances that "
+            f"is more than data.max_skip_fraction = {limit:g} allows.",
+            found.problems,
+        )

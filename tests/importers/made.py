@@ -1,0 +1,59 @@
+"""Small images and JSONs for the tests of the importers."""
+
+import json
+
+from PIL import Image
+
+from exits_jax.data.annotations import read_instances
+from exits_jax.importers.items import ImageItem, ObjectItem
+
+WIDTH, HEIGHT = 100, 80
+POINTS = ((30.0, 10.0), (20.0, 25.0), (40.0, 50.0), (60.0, 30.0))  # as in SIDES
+
+
+def images(folder, *names, size=(WIDTH, HEIGHT)):
+    """A folder with one image per name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or ("a.jpg",):
+        Image.new("RGB", size).save(folder / name)
+    return folder
+
+
+def item(**changes):
+    """An object of a.jpg with sound clicks."""
+    fields = {
+        "image": ImageItem("a.jpg"),
+        "category": "cat",
+        "clicks": POINTS,
+        "box": None,
+        "unit": "px",
+        "record": "line 2",
+    }
+    return ObjectItem(**(fields | changes))
+
+
+def read_back(summary, folder):
+    """The instances of an import, read without a single problem; and the report."""
+    dataset = read_instances(summary.output, folder, on_bad="error")
+    assert len(dataset.instances) == summary.counts["objects"]
+    report = json.loads(summary.report.read_text())
+    counts = report["counts"]
+    assert counts == summary.counts
+    assert counts["records"] == counts["objects"] + counts["rejected"]
+    assert counts["rejected"] == len(report["rejected"])
+    return list(dataset.instances), report
+
+
+def coco(*records, images=None):
+    """A COCO JSON around annotation records."""
+    return {
+        "images": images or [{"id": 7, "file_name": "a.jpg"}],
+        "categories": [{"id": 3, "name": "cat"}],
+        "annotations": list(records),
+    }
+
+
+def write_json(path, value):
+    """Writes what `json` makes of a value, NaN included."""
+    path.write_text(json.dumps(value))
+    return path

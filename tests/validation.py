@@ -1,0 +1,68 @@
+"""Runs a phase on a data set of `tests.toy` and reads what it made."""
+
+import json
+import sys
+
+from exits_jax import main
+from exits_jax.data.annotations import AnnotationError, TooManySkipped
+from exits_jax.phases import check_data
+from exits_jax.phases.workdir import ConfigError, Workdir
+from tests import toy
+
+
+def run(config, phase):
+    """The exit status."""
+    if phase in main.PHASES:
+        return main.run(config, phase)
+    workdir = Workdir(config.workdir)
+    workdir.path.mkdir(parents=True, exist_ok=True)
+    main.log_to(workdir)
+    try:
+        check_data.run(config, workdir)
+        return main.OK
+    except ConfigError as error:
+        return main._fail(error, main.USAGE)
+    except TooManySkipped as error:
+        return main._fail(error, main.PARTIAL)
+    except (AnnotationError, FileNotFoundError) as error:
+        return main._fail(error, main.BAD_INPUT)
+    finally:
+        main._stop_logging()
+        sys.stderr.flush()
+
+
+def refused(config, phase, status, capsys):
+    """Runs what must be refused; returns what was said."""
+    assert run(config, phase) == status
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1 and "Traceback" not in said
+    return said
+
+
+def report(workdir, split="train"):
+    """The machine-readable report of `validate`."""
+    return json.loads((workdir / "validation" / f"{split}.json").read_text())
+
+
+def skipped(workdir):
+    """Ids and codes that `prepare` left out."""
+    path = workdir / "annotations" / "train_skipped.json"
+    return [(row["annotation_id"], row["code"]) for row in json.loads(path.read_text())]
+
+
+def prepared(workdir):
+    """What `prepare` wrote for training."""
+    return json.loads((workdir / "annotations" / "train.json").read_text())
+
+
+def nothing_half_written(workdir):
+    """No temporary file is left, and every JSON file is whole."""
+    assert not toy.leftovers(workdir)
+    for path in workdir.rglob("*.json"):
+        json.loads(path.read_text())
+
+
+def nothing_prepared(workdir):
+    """A phase that was refused has left nothing that could be taken for its result."""
+    nothing_half_written(workdir)
+    assert not (workdir / "annotations").exists()
