@@ -88,7 +88,8 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
         made = {name: sections(config, name) for name in names if name in PHASES}
         workdir.open(config, made)
         log_to(workdir)
-        if made and not workdir.is_finished("train"):
+        needs_weights = set(made) - {"prepare"}
+        if needs_weights and not workdir.is_finished("train"):
             check_files(config)
         for name in names:
             _run_phase(name, config, workdir)

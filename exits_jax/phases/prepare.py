@@ -105,7 +105,7 @@ def check_split(config: mlc.ConfigDict, path: Path, folder: Path) -> Dataset:
         points_of=point_rule(config),
         follow_links=config.data.follow_links,
     )
-    kept, bad_images = _check_images(found.instances, full=config.data.verify_images)
+    kept, bad_images = check_images(found.instances, full=config.data.verify_images)
     kept, bare_crowds = _check_crowds(kept, source)
     skipped = found.skipped + bad_images + bare_crowds
     return Dataset(
@@ -193,7 +193,7 @@ def _check_crowds(
     return _without(instances, problems)
 
 
-def _check_images(
+def check_images(
     instances: Instances, *, full: bool
 ) -> tuple[Instances, list[Problem]]:
     """Splits the objects by whether their image can be read and has the stated size."""
