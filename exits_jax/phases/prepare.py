@@ -202,8 +202,12 @@ def check_images(
         height, width = instances.image_sizes[image].tolist()
         return image_fault(instances.paths[image], (height, width), full=full)
 
-    with ThreadPoolExecutor() as pool:
-        looked = list(pool.map(look_for_fault, range(len(instances.paths))))
+    rows = range(len(instances.paths))
+    if full:  # decoding runs side by side; headers only pass the interpreter's lock on
+        with ThreadPoolExecutor() as pool:
+            looked = list(pool.map(look_for_fault, rows))
+    else:
+        looked = list(map(look_for_fault, rows))
     is_bad = np.array([found is not None for found in looked], bool)
     problems: dict[int, Problem] = {}
     for row in np.flatnonzero(is_bad[instances.image]).tolist():
