@@ -44,8 +44,9 @@ def get_config() -> mlc.ConfigDict:
     data.scenes.num_train = 0
     data.scenes.num_val = 0
 
-    # `--phase=import`: annotations of another tool to a COCO JSON
-    config["import"] = importing = mlc.ConfigDict()
+    # `--phase=import`: annotations of another tool to a COCO JSON. The flags are
+    # --config.import.kind and so on.
+    config.importing = importing = mlc.ConfigDict()
     importing.kind = ""  # such as "cvat"; docs/importing.md lists them
     importing.source = ""
     importing.out = ""  # empty: WORKDIR/imported.json

@@ -203,6 +203,12 @@ def _names(config, prefix: str = ""):
 
 def console() -> None:
     """Entry point of `python -m exits_jax.main`."""
+    # No field can be called like the statement; the flags may.
+    is_import = lambda arg: arg.startswith("--config.import.")
+    sys.argv = [
+        arg.replace("import", "importing", 1) if is_import(arg) else arg
+        for arg in sys.argv
+    ]
     app.run(main, flags_parser=_parse)
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from configs import tiny
 from exits_jax import main
@@ -64,7 +65,10 @@ def test_a_configuration_that_does_not_exist_is_refused(capsys, path, message):
     ("flags", "message"),
     [
         (["--config.batch_size=many"], "config.batch_size=many"),
-        (["--phase=trian"], "prepare|pretrain|warmup|train|generate|evaluate"),
+        (
+            ["--phase=trian"],
+            "prepare|pretrain|warmup|train|generate|evaluate|import|validate|pack|export",
+        ),
         (["--config.loss.method=exit"], "known are exits, mil_crf"),
         (
             ["--config.batch_size=6"],
@@ -108,6 +112,34 @@ def test_another_configuration_needs_another_workdir(tmp_path, capsys):
     assert "data.points: was 'clean', is 'extremenet'" in said
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
     assert recorded["data"]["points"] == "clean"
+
+
+def test_a_process_imports_by_flags_and_says_what_to_do_next(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (80, 60)).save(tmp_path / "images" / "a.png")
+    table = tmp_path / "clicks.csv"
+    table.write_text(
+        "file,category,x1,y1,x2,y2,x3,y3,x4,y4\n"
+        "a.png,cat,30,5,70,20,40,50,10,30\n"
+        "b.png,cat,30,5,70,20,40,50,10,30\n"
+    )
+    status, said = toy.finish(
+        toy.start(
+            f"--config={toy.ROOT}/configs/custom.py",
+            f"--workdir={tmp_path}/run",
+            "--phase=import",
+            "--config.import.kind=csv",
+            f"--config.import.source={table}",
+            f"--config.data.images={tmp_path}/images",
+        )
+    )
+    assert status == main.OK and "--phase=prepare" in said, said
+    (record,) = json.loads((tmp_path / "run" / "imported.json").read_text())[
+        "annotations"
+    ]
+    assert record["extreme_points"] == [[30, 5], [10, 30], [40, 50], [70, 20]]
+    report = json.loads((tmp_path / "run" / "imported_report.json").read_text())
+    assert [row["code"] for row in report["rejected"]] == ["E111"]
 
 
 def test_missing_weights_are_named_before_anything_is_prepared(tmp_path, capsys):

@@ -27,7 +27,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         TooManySkipped: More than `data.max_skip_fraction` of the records were rejected.
         AnnotationError: The source cannot be read, or no object could be imported.
     """
-    options = config["import"]
+    options = config.importing
     kind = _checked_kind(config)
     source, images = Path(options.source), Path(config.data.images)
     if not source.exists():
@@ -71,7 +71,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
 
 def _checked_kind(config: mlc.ConfigDict) -> str:
-    options = config["import"]
+    options = config.importing
     try:
         if options.kind:
             kinds.find(options.kind)

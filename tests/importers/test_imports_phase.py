@@ -48,7 +48,7 @@ def run(tmp_path):
             "keep_group_of": False,
             "keep_depictions": True,
         }
-        config["import"] = mlc.ConfigDict(fields | options)
+        config.importing = mlc.ConfigDict(fields | options)
         imports.run(config, workdir)
 
     yield SimpleNamespace(go=go, said=said, workdir=workdir, images=images)
