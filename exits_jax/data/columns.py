@@ -187,11 +187,11 @@ class Instances(Sequence[Instance]):
         columns = dict(self._columns)
         for name in _PER_OBJECT:
             columns[name] = columns[name][rows]
-        ids = [self._ids[int(row)] for row in rows] if self._ids.is_packed else None
-        if ids is None:
-            columns["ids"] = columns["ids"][rows]
+        if self._ids.is_packed:
+            del columns["ids_ends"]  # what is left may be whole numbers
+            columns |= _pack("ids", [self._ids[int(row)] for row in rows])
         else:
-            columns |= _pack("ids", ids)
+            columns["ids"] = columns["ids"][rows]
         return Instances(columns, None, self._images)
 
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
@@ -62,7 +62,8 @@ def xml_events(path: Path, member: str) -> Iterator[tuple[str, Element]]:
         ) from error
 
 
-def _open(path: Path, member: str, stack: ExitStack) -> IO[bytes]:
+def _open(path: Path, member: str, stack: ExitStack) -> Any:
+    """The XML as a binary stream, which `stack` closes."""
     file = stack.enter_context(path.open("rb"))
     is_zip = file.read(2) == b"PK"
     file.seek(0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from exits_jax.data.coco_file import CocoFile
 from exits_jax.export import coco, rle
 
 CROWD_COUNTS = {"size": [20, 30], "counts": [0, 100, 500]}
@@ -40,13 +41,17 @@ def source(**crowd):
     }
 
 
-SKIPPED = [(5, "empty_box", "Annotation 5: its box has no area.")]
+SKIPPED = {3: coco.Skip(5, "empty_box", "Annotation 5: its box has no area.")}
 
 
 def write(folder, *, rows=None, skipped=SKIPPED, dataset=None, info=None):
-    rows = [row(8), row(12)] if rows is None else rows
+    """Writes what became of the annotations, given by their place in the source."""
+    rows = {0: row(12), 2: row(8)} if rows is None else rows
     dataset = source() if dataset is None else dataset
-    coco.write_coco(folder, dataset, rows, skipped, info or {"version": "1"})
+    outcomes = sorted({**rows, **skipped}.items())
+    coco.write_coco(
+        folder, CocoFile("source", dataset), outcomes, info or {"version": "1"}
+    )
     return json.loads((folder / "pseudo_masks.json").read_text())
 
 
@@ -106,7 +111,9 @@ def test_a_crowd_with_a_mask_passes_through(tmp_path, segmentation):
 
 
 def test_a_skipped_crowd_is_left_out(tmp_path):
-    result = write(tmp_path, skipped=[*SKIPPED, (3, "bad", "Annotation 3: bad.")])
+    result = write(
+        tmp_path, skipped={**SKIPPED, 1: coco.Skip(3, "bad", "Annotation 3: bad.")}
+    )
     assert [record["id"] for record in result["annotations"]] == [12, 8]
 
 
@@ -142,7 +149,7 @@ def test_loads_in_pycocotools(tmp_path, capsys):
 def test_skipped_and_manifest_account_for_every_annotation(tmp_path):
     write(tmp_path)
     skipped = json.loads((tmp_path / "skipped.json").read_text())
-    assert skipped == [dict(zip(("id", "code", "message"), SKIPPED[0]))]
+    assert skipped == [dict(zip(("id", "code", "message"), SKIPPED[3]))]
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["counts"] == {
         "images": 1,
@@ -175,7 +182,8 @@ def test_writes_the_same_bytes_twice_and_leaves_no_temporary_file(tmp_path):
 def test_of_two_records_with_one_id_the_first_gets_the_mask(tmp_path):
     dataset = source()
     dataset["annotations"].append({**dataset["annotations"][0], "note": "second"})
-    skipped = [*SKIPPED, (12, "duplicate_id", "Annotation 12: its id occurs twice.")]
+    twice = coco.Skip(12, "duplicate_id", "Annotation 12: its id occurs twice.")
+    skipped = {**SKIPPED, 4: twice}
     result = write(tmp_path, dataset=dataset, skipped=skipped)
     assert [record.get("note") for record in result["annotations"]] == ["x", None, None]
 
@@ -192,7 +200,8 @@ def test_records_without_a_usable_id_are_left_out_when_skipped(tmp_path):
     dataset["annotations"] += [None, {"image_id": 1}, {"id": [1]}]
     with pytest.raises(ValueError, match="the first: None"):
         write(tmp_path, dataset=dataset)
-    skipped = [*SKIPPED, (None, "no_id", "Entry 4 of `annotations` has no id.")]
+    nameless = coco.Skip(None, "no_id", "The entry has no id.")
+    skipped = {**SKIPPED, 4: nameless, 5: nameless, 6: nameless}
     result = write(tmp_path, dataset=dataset, skipped=skipped)
     assert [record["id"] for record in result["annotations"]] == [12, 3, 8]
 
@@ -200,16 +209,31 @@ def test_records_without_a_usable_id_are_left_out_when_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row(12)], "the first: 8"),
-        ([row(8), row(12), row(12)], "Annotation 12 has two pseudo masks"),
-        ([row(8), row(12), row(99)], "Annotation 99 .* not in the source"),
-        ([row(8), row(12), row(5)], "Annotation 5 .* also skipped"),
-        ([row(8), row(12, np.zeros((20, 30), bool))], "Annotation 12: .* is empty"),
-        ([row(8), row(12, score=float("nan"))], "Annotation 12: score is nan"),
-        ([row(8), row(12, box_iou=float("inf"))], "Annotation 12: box_iou is inf"),
+        ({0: row(12)}, "the first: 8"),
+        ({0: row(12), 1: row(8), 2: row(8)}, "Entry 1 .* has the id 3, .* names 8"),
+        ({0: row(12), 2: row(99)}, "Entry 2 .* has the id 8, .* names 99"),
+        ({0: row(12), 2: row(8), 9: row(99)}, "annotation 99 has the place 9, but"),
+        ({0: row(12, np.zeros((20, 30), bool)), 2: row(8)}, "Annotation 12: .* empty"),
+        ({0: row(12, score=float("nan")), 2: row(8)}, "Annotation 12: score is nan"),
+        ({0: row(12, box_iou=float("inf")), 2: row(8)}, "12: box_iou is inf"),
     ],
 )
-def test_refuses_rows_that_do_not_fit_the_source(tmp_path, rows, message):
+def test_refuses_outcomes_that_do_not_fit_the_source(tmp_path, rows, message):
     with pytest.raises(ValueError, match=message):
         write(tmp_path, rows=rows)
     assert not list(tmp_path.iterdir())
+
+
+def test_refuses_two_outcomes_of_one_annotation(tmp_path):
+    twice = [(0, row(12)), (0, row(12)), (2, row(8)), (3, SKIPPED[3])]
+    with pytest.raises(ValueError, match="annotation 12 has the place 0, but"):
+        coco.write_coco(tmp_path, CocoFile("source", source()), twice, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_manifest_of_an_earlier_run_does_not_outlive_a_refusal(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ValueError, match="the first: 8"):
+        write(tmp_path, rows={0: row(12)})
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"pseudo_masks.json", "skipped.json"}

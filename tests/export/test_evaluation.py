@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -80,16 +77,10 @@ def test_table_shows_counts_of_each_method_when_they_differ():
     assert lines[-2:] == [["A", *"32011"], ["B", *"22000"]]
 
 
-def test_json_takes_numpy_values_and_makes_its_folder(tmp_path):
-    path = tmp_path / "new" / "out.json"
-    write_json(path, {"a": np.float32(0.5), "b": np.arange(2), "c": Path("x")})
-    assert json.loads(path.read_text()) == {"a": 0.5, "b": [0, 1], "c": "x"}
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_json_with_a_number_that_is_not_finite_leaves_the_old_file(tmp_path):
-    path = tmp_path / "out.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match=r"out\.json.*finite"):
-        write_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1}
+def test_listed_occluded_objects_are_a_group_of_their_own():
+    listed = [item._replace(is_occluded=k == 0) for k, item in enumerate(objects())]
+    summary = evaluation.summarize(listed)
+    assert summary["occluded"]["count"] == 1
+    assert summary["occluded"]["object_miou"] == pytest.approx(listed[0].iou)
+    assert "occluded" in evaluation.format_table({"EXITS": summary})
+    assert "occluded" not in evaluation.summarize(objects())

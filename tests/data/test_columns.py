@@ -1,0 +1,159 @@
+"""Columns hold exactly the objects that went in."""
+
+import pickle
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from exits_jax.data.columns import Instances, InstanceTable
+from exits_jax.data.records import FLAG_CODES, Instance
+
+ids = st.integers() | st.text(max_size=4)
+sides = st.floats(0, 1e6).map(lambda value: float(np.float32(value)))
+
+
+@st.composite
+def objects(draw, max_size=6):
+    """Objects of up to three images; ids of any kind."""
+    image_ids = draw(st.lists(ids, min_size=1, max_size=3, unique=True))
+    images = [
+        (
+            image_id,
+            draw(st.text(max_size=5)),
+            draw(st.tuples(*[st.integers(1, 99)] * 2)),
+        )
+        for image_id in image_ids
+    ]
+    made = []
+    for identity in draw(st.lists(ids, max_size=max_size, unique=True)):
+        image_id, path, size = draw(st.sampled_from(images))
+        points = draw(st.none() | st.lists(sides, min_size=8, max_size=8))
+        flags = draw(st.sets(st.sampled_from(sorted(FLAG_CODES))))
+        made.append(
+            Instance(
+                annotation_id=identity,
+                image_id=image_id,
+                category_id=draw(ids),
+                image_path=path,
+                image_size=size,
+                extreme_points=None
+                if points is None
+                else np.array(points, np.float32).reshape(4, 2),
+                box=tuple(draw(st.lists(st.floats(0, 1e9), min_size=4, max_size=4))),
+                is_crowd=draw(st.booleans()),
+                flags=tuple(sorted(flags)),
+            )
+        )
+    return made
+
+
+def example(number, **changes):
+    made = Instance(
+        annotation_id=number,
+        image_id=number % 3,
+        category_id=1,
+        image_path=f"{number % 3}.jpg",
+        image_size=(40, 50),
+        extreme_points=np.full((4, 2), number % 40, np.float32),
+        box=(0.0, 0.0, 1.0 + number, 2.0),
+        is_crowd=False,
+        flags=(),
+    )
+    return made._replace(**changes)
+
+
+@settings(deadline=None, max_examples=60)
+@given(made=objects())
+def test_objects_come_out_as_they_went_in(made):
+    columns = Instances.of(made)
+    assert len(columns) == len(made)
+    assert columns == made
+    assert [type(item.annotation_id) for item in columns] == [
+        type(item.annotation_id) for item in made
+    ]
+
+
+@settings(deadline=None, max_examples=30)
+@given(made=objects())
+def test_saved_columns_are_the_same_objects(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("columns")
+    saved = Instances.of(made).save(folder)
+    assert saved.is_mapped and saved == made
+    assert Instances.open(folder) == made
+
+
+@settings(deadline=None, max_examples=40)
+@given(made=objects(), data=st.data())
+def test_rows_are_chosen_by_mask_index_and_slice(made, data):
+    columns = Instances.of(made)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(made))), bool)
+    mask = mask[: len(made)]
+    chosen = [item for item, keep in zip(made, mask) if keep]
+    assert columns.select(mask) == chosen
+    assert columns.select(np.flatnonzero(mask)) == chosen
+    assert columns[1:3] == made[1:3]
+    assert columns[::-1] == made[::-1]
+
+
+def test_columns_go_to_another_process_by_value_or_by_folder(tmp_path):
+    columns = Instances.of([example(number) for number in range(5)])
+    assert pickle.loads(pickle.dumps(columns)) == columns
+    mapped = columns.save(tmp_path)
+    sent = pickle.dumps(mapped)
+    assert len(sent) < 400
+    assert pickle.loads(sent) == columns
+    assert pickle.loads(sent).is_mapped
+
+
+def test_an_index_beyond_the_end_is_an_error():
+    columns = Instances.of([example(0)])
+    assert columns[-1].annotation_id == columns[0].annotation_id == 0
+    with pytest.raises(IndexError):
+        columns[1]
+
+
+def test_no_objects_are_columns_too(tmp_path):
+    empty = Instances.of([])
+    assert len(empty) == 0 and list(empty) == []
+    assert empty.save(tmp_path / "empty") == []
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no columns"):
+        Instances.open(tmp_path)
+
+
+def test_different_objects_are_not_equal():
+    columns = Instances.of([example(1)])
+    assert columns != [example(2)]
+    assert columns != [example(1, extreme_points=None)]
+    assert columns != [example(1), example(1)]
+
+
+def test_an_object_takes_about_a_hundred_bytes():
+    table = InstanceTable()
+    for number in range(20_000):
+        table.add(example(number), number)
+    columns = table.finish()
+    size = sum(column.nbytes for column in columns._columns.values())
+    assert size / 20_000 < 120
+
+
+class Grey:
+    """Every image is its own number."""
+
+    def read(self, image):
+        return np.full((40, 50, 3), image, np.uint8)
+
+    def name(self, image):
+        return f"record {image}"
+
+
+def test_pixels_may_come_from_elsewhere_by_the_place_in_the_file():
+    table = InstanceTable()
+    table.add(example(0), 0, image_position=7)
+    columns = table.finish().with_images(Grey())
+    assert (columns.read(0) == 7).all() and columns.name(0) == "record 7"
+    assert (columns.select(np.array([0])).read(0) == 7).all()
