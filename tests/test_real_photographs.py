@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,13 +12,13 @@ from PIL import Image
 
 from configs import custom
 from convert_weights.__main__ import main as convert
-from exits_jax.data.annotations import read_instances, read_source
+from exits_jax.data.annotations import read_instances
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window
 from exits_jax.data.extreme_points import (
     clean_points,
     decode_mask,
-    prepare_annotations,
+    points_of_record,
 )
 from exits_jax.data.images import read_image
 from exits_jax.models.params import abstract_graph
@@ -41,24 +42,22 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def source():
-    return read_source(DATA / "annotations" / "val.json")
+    return json.loads((DATA / "annotations" / "val.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def instances(source, tmp_path_factory):
-    prepared, problems = prepare_annotations(source, mode="extremenet", name="val")
-    assert problems == []
-    path = tmp_path_factory.mktemp("real") / "val.json"
-    path.write_text(json.dumps(prepared))
-    found = read_instances(path, DATA / "images", on_bad="error")
+def instances():
+    rule = partial(points_of_record, mode="extremenet")
+    path = DATA / "annotations" / "val.json"
+    found = read_instances(path, DATA / "images", on_bad="error", points_of=rule)
+    assert found.remarks == []
     return found.instances
 
 
-def test_every_record_is_read_and_no_mask_is_left(source, instances):
+def test_every_record_is_read(source, instances):
     assert len(instances) == len(source["annotations"]) == 1077
     assert sum(item.is_crowd for item in instances) == 10
-    prepared, _ = prepare_annotations(source, mode="clean", name="val")
-    assert not any("segmentation" in record for record in prepared["annotations"])
+    assert np.count_nonzero(instances.has_points) == 1067
 
 
 def test_boxes_from_extreme_points_agree_with_the_masks(source, instances):

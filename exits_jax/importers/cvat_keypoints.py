@@ -38,8 +38,9 @@ def read(source: str | Path) -> Items:
 
     Raises:
       FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101), holds no keypoints (E102), names an image
-        twice (E106) or is too large (E115).
+      AnnotationError: it is not JSON (E101), holds no keypoints (E102) or numbers that
+        are not finite outside the annotations (E104), names an image twice (E106) or
+        is too large (E115).
     """
     file = CocoFile.read(source)
     _require_keypoints(file)

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import hypothesis.strategies as st
 import numpy as np
@@ -6,11 +7,8 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
-from exits_jax.data.annotations import (
-    AnnotationError,
-    read_instances,
-    read_source,
-)
+from exits_jax.data.annotations import AnnotationError, read_instances
+from exits_jax.data.extreme_points import points_of_record
 
 WIDTH, HEIGHT = 100, 80
 POINTS = [[30, 10], [20, 25], [40, 50], [60, 30]]  # top, left, bottom, right
@@ -472,6 +470,62 @@ def test_a_number_that_is_not_finite_in_a_further_field_costs_the_record(folder)
     assert "Annotation 1: one of its fields" in dataset.skipped[0].message
 
 
+SQUARE = [[10, 10, 60, 10, 60, 60, 10, 60]]
+
+
+def test_a_record_with_a_mask_gets_its_points(folder):
+    rule = partial(points_of_record, mode="clean")
+    source = instances(annotation(extreme_points=..., segmentation=SQUARE))
+    (item,) = read(folder, source, points_of=rule).instances
+    assert item.extreme_points.tolist() == [[34, 10], [10, 34], [34, 59], [59, 34]]
+    assert item.box == (10, 10, 60, 60)
+
+
+@pytest.mark.parametrize("changes", [{"iscrowd": 1}, {"segmentation": []}])
+def test_a_record_that_needs_no_points_keeps_its_box(folder, changes):
+    rule = partial(points_of_record, mode="clean")
+    record = annotation(extreme_points=..., **{"segmentation": SQUARE, **changes})
+    found = read(folder, instances(record), points_of=rule)
+    assert found.instances[0].extreme_points is None and found.remarks == []
+
+
+def test_points_that_exist_win_over_the_mask(folder):
+    rule = partial(points_of_record, mode="clean")
+    source = instances(annotation(segmentation=SQUARE))
+    (item,) = read(folder, source, points_of=rule).instances
+    assert item.extreme_points.tolist() == POINTS
+
+
+def test_a_bad_mask_costs_a_record_with_a_box_only_its_points(folder):
+    rule = partial(points_of_record, mode="clean")
+    source = instances(annotation(extreme_points=..., segmentation=[[1, 2, 3]]))
+    found = read(folder, source, points_of=rule)
+    assert found.instances[0].flags == ("box_only",) and found.skipped == []
+    (remark,) = found.remarks
+    assert remark[:2] == (1, "E212") and remark.position == 0
+    assert "It keeps only its box." in remark.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"segmentation": [[1, 2, 3]]}, "E212"),
+        ({"segmentation": None}, "E207"),
+        ({"segmentation": SQUARE, "iscrowd": 1}, "E207"),
+        ({"segmentation": SQUARE, "image_id": 9}, "E107"),
+        ({"segmentation": {"size": [2, 2], "counts": [0, 4]}}, "E211"),
+        ({"segmentation": [[200, 1, 210, 1, 210, 9]]}, "E213"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["extremenet", "clean"])
+def test_a_record_without_anything_usable_is_skipped(folder, changes, code, mode):
+    record = annotation(extreme_points=..., bbox=..., **changes)
+    rule = partial(points_of_record, mode=mode)
+    found = read(folder, instances(record), max_skip_fraction=1.0, points_of=rule)
+    assert not found.instances and found.remarks == []
+    assert [problem[:2] for problem in found.skipped] == [(1, code)]
+
+
 def test_a_huge_file_is_refused_before_it_is_read(folder):
     path = folder / "instances.json"
     with path.open("wb") as file:
@@ -507,7 +561,7 @@ def test_byte_order_mark_is_accepted(folder):
 
 def test_missing_annotation_file_is_named(folder):
     with pytest.raises(FileNotFoundError, match=r"no\.json does not exist"):
-        read_source(folder / "no.json")
+        read_instances(folder / "no.json", folder / "images")
 
 
 def test_missing_image_folder_is_named(folder):

@@ -16,7 +16,6 @@ from exits_jax.data.extreme_points import (
     clean_points,
     json_points,
     points_of_record,
-    prepare_annotations,
 )
 from exits_jax.data.masks import decode_mask
 from tests.coded_masks import coded
@@ -291,15 +290,13 @@ def test_noise_depends_on_seed_and_id_alone(noise):
 
 
 def test_order_of_the_records_does_not_matter():
-    records = [record(HOUSE, i) for i in range(6)]
-    source = {"images": [IMAGE], "categories": [], "annotations": records}
     noise = ClickNoise("px", 2.0)
-    prepare = lambda rows: prepare_annotations(
-        {**source, "annotations": rows}, mode="extremenet", name="x", noise=noise
-    )[0]["annotations"]
-    by_id = {row["id"]: row for row in prepare(records[::-1])}
-    assert [by_id[row["id"]] for row in prepare(records)] == prepare(records)
-    assert len({str(row["extreme_points"]) for row in by_id.values()}) == 6
+    draw = lambda number: points_of_record(
+        record(HOUSE, number), IMAGE, mode="extremenet", noise=noise
+    ).tolist()
+    forward = [draw(number) for number in range(6)]
+    assert forward == [draw(number) for number in reversed(range(6))][::-1]
+    assert len({str(points) for points in forward}) == 6
 
 
 def test_the_draw_of_an_object_is_the_same_everywhere():

@@ -11,6 +11,7 @@ from exits_jax.data.columns import Instances, InstanceTable
 from exits_jax.data.records import FLAG_CODES, Instance
 
 ids = st.integers() | st.text(max_size=4)
+lengths = st.integers(1, 99)
 sides = st.floats(0, 1e6).map(lambda value: float(np.float32(value)))
 
 

@@ -1,4 +1,3 @@
-import copy
 import json
 
 import hypothesis.extra.numpy as hnp
@@ -10,10 +9,8 @@ from hypothesis import given, settings
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.extreme_points import (
     clean_points,
-    decode_mask,
     json_points,
     points_of_record,
-    prepare_annotations,
 )
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(
@@ -142,129 +139,3 @@ def test_unknown_mode_is_refused_for_a_record_too():
 def test_points_in_json_are_whole_numbers_or_have_two_decimals():
     points = np.array([[1, 2.5], [0.1, 3.14159]], np.float32)
     assert json.dumps(json_points(points)) == "[[1, 2.5], [0.1, 3.14]]"
-
-
-# Whole files
-
-
-def instances(*records):
-    return {
-        "info": {"year": 2017},
-        "images": [{"id": 7, "width": 100, "height": 80}, {"id": 8}],
-        "annotations": [{"image_id": 7, **record} for record in records],
-        "categories": [{"id": 3}],
-    }
-
-
-def prepare(*records, mode="extremenet"):
-    output, problems = prepare_annotations(
-        instances(*records), mode=mode, name="train.json"
-    )
-    return output["annotations"], problems
-
-
-def test_mask_is_replaced_by_points_and_all_else_is_kept():
-    (record,), problems = prepare(
-        {"id": 1, "segmentation": SQUARE, "bbox": [1, 2, 3, 4], "area": 9.5, "x": "y"}
-    )
-    assert record == {
-        "image_id": 7,
-        "id": 1,
-        "bbox": [1, 2, 3, 4],
-        "area": 9.5,
-        "x": "y",
-        "extreme_points": [[35, 10], [10, 35], [35, 61], [61, 10]],
-    }
-    assert problems == []
-
-
-def test_clean_mode_takes_pixels_of_the_mask():
-    (record,), _ = prepare({"id": 1, "segmentation": SQUARE}, mode="clean")
-    mask = decode_mask(SQUARE, 80, 100)
-    assert all(mask[y, x] for x, y in record["extreme_points"])
-
-
-def test_source_is_not_changed_and_its_other_parts_are_passed_on():
-    source = instances({"id": 1, "segmentation": SQUARE})
-    before = copy.deepcopy(source)
-    output, _ = prepare_annotations(source, mode="clean", name="train.json")
-    assert source == before
-    assert output["info"] == {"year": 2017}
-    assert output["images"] == before["images"]
-
-
-def test_points_that_exist_are_kept():
-    points = [[1, 0], [0, 1], [1, 2], [2, 1]]
-    (record,), _ = prepare({"id": 1, "segmentation": SQUARE, "extreme_points": points})
-    assert record["extreme_points"] == points
-    assert "segmentation" not in record
-
-
-def test_crowd_keeps_its_mark_and_gets_no_points():
-    rle = {"size": [80, 100], "counts": [0, 8000]}
-    (record,), problems = prepare(
-        {"id": 1, "iscrowd": 1, "segmentation": rle, "bbox": [0, 0, 9, 9]}
-    )
-    assert record == {"image_id": 7, "id": 1, "iscrowd": 1, "bbox": [0, 0, 9, 9]}
-    assert problems == []
-
-
-@pytest.mark.parametrize("segmentation", [None, [], {}])
-def test_record_without_mask_keeps_its_box(segmentation):
-    records, problems = prepare(
-        {"id": 1, "segmentation": segmentation, "bbox": [1, 2, 3, 4]}
-    )
-    assert records == [{"image_id": 7, "id": 1, "bbox": [1, 2, 3, 4]}]
-    assert problems == []
-
-
-def test_record_with_a_bad_mask_keeps_its_box_and_is_reported():
-    records, (problem,) = prepare(
-        {"id": 1, "segmentation": [[1, 2, 3]], "bbox": [1, 2, 3, 4]}
-    )
-    assert records == [{"image_id": 7, "id": 1, "bbox": [1, 2, 3, 4]}]
-    assert problem[:2] == (1, "E212")
-    assert "has 3 numbers" in problem.message
-    assert "It keeps only its box." in problem.message
-
-
-def test_record_with_only_a_bad_mask_is_left_out_and_reported():
-    records, (problem,) = prepare({"id": "a", "segmentation": [[1, 2, 3]]})
-    assert records == []
-    assert problem[:2] == ("a", "E212")
-    assert "It is left out." in problem.message
-
-
-@pytest.mark.parametrize(
-    ("record", "code"),
-    [
-        ({"id": 1}, "E207"),
-        ({"id": 1, "iscrowd": 1, "segmentation": SQUARE}, "E207"),
-        ({"id": 1, "image_id": 9, "segmentation": SQUARE}, "E107"),
-        ({"id": 1, "image_id": 8, "segmentation": SQUARE}, "W109"),
-        ({"id": 1, "segmentation": {"size": [2, 2], "counts": [0, 4]}}, "E211"),
-        ({"id": 1, "segmentation": [[200, 1, 210, 1, 210, 9]]}, "E213"),
-    ],
-)
-@pytest.mark.parametrize("mode", ["extremenet", "clean"])
-def test_no_record_disappears_without_a_word(record, code, mode):
-    records, (problem,) = prepare(record, mode=mode)
-    assert records == []
-    assert problem[:2] == (1, code)
-
-
-def test_entry_that_is_no_object_is_reported():
-    source = {**instances(), "annotations": [5]}
-    output, (problem,) = prepare_annotations(source, mode="clean", name="train.json")
-    assert output["annotations"] == []
-    assert problem.code == "E102"
-
-
-def test_unknown_mode_lists_the_choices():
-    with pytest.raises(ValueError, match="'x'; choose one of extremenet, clean"):
-        prepare({"id": 1}, mode="x")
-
-
-def test_source_without_images_is_refused():
-    with pytest.raises(AnnotationError, match="train.json: `images` is missing"):
-        prepare_annotations({"annotations": []}, mode="clean", name="train.json")

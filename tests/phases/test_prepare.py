@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -105,6 +106,43 @@ def test_a_bad_record_is_skipped_with_its_reason(folder, name):
     assert len(left["annotations"]) == expected
 
 
+def test_masks_are_gone_and_all_else_stays_as_it_was(folder):
+    source = _source(folder)
+    derived, crowd, own = source["annotations"][:3]
+    del derived["extreme_points"]
+    crowd["iscrowd"] = 1
+    toy.write_annotations(folder, source)
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    text = (folder / "run" / "annotations" / "train.json").read_text()
+    assert "segmentation" not in text
+    left = json.loads(text)
+    assert left["info"] == source["info"] and left["images"] == source["images"]
+    assert len(left["annotations"]) == len(source["annotations"])
+    for before, after in zip(source["annotations"], left["annotations"]):
+        made = after.pop("extreme_points") if before is derived else None
+        bare = {key: before[key] for key in before if key != "segmentation"}
+        assert after == bare
+        assert made is None or all(type(v) is int for point in made for v in point)
+    assert left["annotations"][1]["iscrowd"] == 1
+    assert left["annotations"][2]["extreme_points"] == own["extreme_points"]
+
+
+def test_click_noise_moves_the_points_of_masks_and_no_others(folder):
+    source = _source(folder)
+    del source["annotations"][0]["extreme_points"]
+    toy.write_annotations(folder, source)
+    made = []
+    for kind, amount in (("none", 0.0), ("px", 1.5)):
+        workdir = folder / kind
+        config = toy.config_for(folder, workdir, data__noise__kind=kind)
+        config.data.noise.amount = amount
+        assert main.run(config, "prepare") == main.OK
+        records = json.loads((workdir / "annotations" / "train.json").read_text())
+        made.append([item["extreme_points"] for item in records["annotations"]])
+    assert made[0][0] != made[1][0] and made[0][1:] == made[1][1:]
+    assert np.abs(np.subtract(made[0][0], made[1][0])).max() < 8
+
+
 def test_a_crowd_whose_polygons_have_no_frame_is_skipped(folder):
     source = _source(folder)
     record = source["annotations"][0]
@@ -123,8 +161,9 @@ def test_a_crowd_whose_polygons_have_no_frame_is_skipped(folder):
 def test_too_many_bad_records_are_an_error_anyway(folder, capsys):
     for number in range(1, 7):
         (folder / "images" / f"000{number}.jpg").unlink()
-    said = _refused(toy.config_for(folder, folder / "run"), capsys)
-    assert "12 of 16" in said and "data.max_skip_fraction = 0.5" in said
+    config = toy.config_for(folder, folder / "run")
+    said = _refused(config, capsys, status=main.PARTIAL)
+    assert "12 of 16" in said and "max_skip_fraction = 0.5" in said
     _nothing_written(folder / "run")
 
 
