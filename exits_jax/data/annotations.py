@@ -319,7 +319,7 @@ def safe_path(name: Any, folder: str, *, follow_links: bool = False) -> str:
       AnnotationError: the name is no relative path, or leads out of the folder (E112).
       FileNotFoundError: there is no such file.
     """
-    if not isinstance(name, str) or not _is_inside(name):
+    if not isinstance(name, str) or not is_inside(name):
         raise fault(
             "E112",
             f"the unsafe file name {name!a:.200}; expected a path below the image "
@@ -348,7 +348,7 @@ def _leads_out(path: str, folder: str) -> bool:
     return False
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
     """Whether a file name can only lead to a place below its folder."""
     if not name or "\0" in name or name[0] in "/\\" or _URL_OR_DRIVE.match(name):
         return False

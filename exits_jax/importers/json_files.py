@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from exits_jax.data.annotations import SIDES, AnnotationError, fault
-from exits_jax.data.annotations import _is_inside as is_inside
+from exits_jax.data.annotations import is_inside as is_inside
 from exits_jax.data.coco_file import parse_json, read_text
 from exits_jax.data.records import MAX_NUMBER
 from exits_jax.importers.items import ImageItem, Rejected

@@ -20,6 +20,7 @@ from exits_jax.importers.label_studio_fields import (
     read_region,
 )
 
+_MAX_LISTED = 20
 _EXPORT = "choose the export 'JSON' (not 'JSON-MIN') in Label Studio"
 
 
@@ -166,8 +167,9 @@ def _owns(rectangle: Region, kind: str, key: str) -> bool:
 
 
 def _record(where: str, members: list[Region]) -> str:
-    listed = ", ".join(region.id for region in members[:8])
-    more = f" and {len(members) - 8} more" if len(members) > 8 else ""
+    listed = ", ".join(region.id for region in members[:_MAX_LISTED])
+    rest = len(members) - _MAX_LISTED
+    more = f" and {rest} more" if rest > 0 else ""
     return f"{where}, region{'s' * (len(members) > 1)} {listed}{more}"
 
 

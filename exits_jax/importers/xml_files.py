@@ -90,4 +90,6 @@ def _open(path: Path, member: str, stack: ExitStack) -> Any:
             f"{path}: its {member} is compressed by method {info.compress_type}; "
             "expected an ordinary zip (deflate).",
         )
+    if info.header_offset < 0:  # what a wrong offset of the directory leads to
+        raise zipfile.BadZipFile("its directory points before the start of the file")
     return stack.enter_context(archive.open(info))  # gives at most `size` bytes

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from exits_jax.shards.storage import ShardError, beside, is_safe
+from etils import epath
+
+from exits_jax.shards.storage import ShardError, is_safe, write_bytes
 
 
 def write_images(
@@ -55,10 +57,4 @@ def _write(path: Path, data: bytes) -> None:
         if path.read_bytes() != data:
             raise ShardError(f"{path} exists and holds another image; it is kept.")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(epath.Path(path), data)

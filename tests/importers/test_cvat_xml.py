@@ -1,3 +1,4 @@
+import tracemalloc
 import zipfile
 from xml.sax.saxutils import quoteattr
 
@@ -280,6 +281,18 @@ def test_images_are_read_one_by_one_until_the_fault(tmp_path):
         list(found)
 
 
+def test_images_that_were_read_do_not_stay_in_memory(tmp_path):
+    peaks = []
+    for count in (200, 1500):
+        path = tmp_path / f"{count}.xml"
+        path.write_text(document(*[image(points())] * count))
+        tracemalloc.start()
+        assert sum(1 for _ in read(path)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0]
+
+
 def test_an_unknown_encoding_is_refused(tmp_path):
     content = document(image()).replace("utf-8", "klingon")
     assert file_code(tmp_path, content) == "E101"
@@ -406,6 +419,14 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[6] |= 1  # the flag in the header of the member and in the directory
     data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    assert zip_code(path) == "E101"
+
+
+def test_a_zip_whose_directory_points_before_its_start_is_refused(tmp_path):
+    path = zipped(tmp_path, document(image()))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x05\x06") + 18] += 1  # third byte of the directory's offset
     path.write_bytes(data)
     assert zip_code(path) == "E101"
 
