@@ -9,8 +9,18 @@ from exits_jax.phases.workdir import ConfigError, Workdir
 
 
 def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> Instances:
-    """The objects that `prepare` let through, crowds left out."""
-    found = Instances.open(columns_folder(workdir, split))
+    """The objects that `prepare` let through, crowds left out.
+
+    Raises:
+        ConfigError: If the columns that `prepare` wrote are gone.
+        ShardError: If `data.shards` cannot be read.
+    """
+    try:
+        found = Instances.open(columns_folder(workdir, split))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{error} Remove {workdir / 'phases' / 'prepare.json'} to prepare again."
+        ) from error
     return _with_shards(config, workdir, split, found.select(~found.is_crowd))
 
 

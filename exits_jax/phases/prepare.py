@@ -135,7 +135,7 @@ def _prepare_split(
     is_crowd, has_points = kept.is_crowd, kept.has_points
     sums = {
         "objects": int(np.count_nonzero(~is_crowd)),
-        "with_points": int(np.count_nonzero(has_points)),
+        "with_points": int(np.count_nonzero(has_points & ~is_crowd)),
         "crowds": int(np.count_nonzero(is_crowd)),
         "skipped": len(skipped),
     }

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -274,3 +275,21 @@ def test_a_broken_true_mask_costs_no_object_its_pseudo_mask(patched_run):
     assert "counts" in by_id[20]["segmentation"]
     assert "box_only" in by_id[20]["exits"]["flags"]
     assert by_id[90]["kept_by_us"] == 9
+
+
+def test_columns_that_are_gone_are_named(folder, capsys):
+    config = toy.config_for(folder, folder / "run")
+    assert main.run(config, "prepare") == main.OK
+    shutil.rmtree(folder / "run" / "annotations" / "train_columns")
+    said = _refused(config, capsys, status=main.USAGE)
+    assert "train_columns" in said and "prepare.json" in said
+
+
+def test_points_of_crowd_regions_do_not_count_as_objects(folder):
+    source = _source(folder)
+    source["annotations"][0]["iscrowd"] = 1
+    toy.write_annotations(folder, source)
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    facts = json.loads((folder / "run" / "phases" / "prepare.json").read_text())
+    counts = facts["facts"]["counts"]["train"]
+    assert counts == {"objects": 15, "with_points": 15, "crowds": 1, "skipped": 0}
