@@ -93,7 +93,7 @@ class Tree:
         self.list(name, *lists)
         image = self.voc if folder == "JPEGImages" else self.sbd / "dataset"
         write_jpeg(image / folder / f"{name}.jpg")
-        write_mat(self.sbd / "dataset" / "inst" / f"{name}.mat", numbers, (7, 20))
+        write_mat(self.sbd / "dataset" / "inst" / f"{name}.mat", numbers, classes)
 
     def read(self, split, **options):
         return voc.voc_source(self.devkit, split, self.sbd, **options)

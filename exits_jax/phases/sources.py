@@ -111,7 +111,8 @@ def _voc(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
 def _refuse_faults(config: mlc.ConfigDict, found: VocSource) -> None:
     _logger.info("%s", summary_line(found))
     for warning in found.warnings:
-        _logger.warning("  %s", warning)
+        if not warning.startswith(found.split):  # that is what the summary says
+            _logger.warning("  %s", warning)
     for problem in found.problems[:5]:
         _logger.warning("  left out: %s %s", problem.code, problem.message)
     faults, usable = len(found.problems), len(found.source["annotations"])
