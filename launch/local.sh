@@ -11,6 +11,6 @@ config=${1:?usage: launch/local.sh CONFIG [FLAGS...]}
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-run() { if [[ -n "${DRY_RUN:-}" ]]; then echo "$@"; else "$@"; fi; }
+run() { if [[ -n "${DRY_RUN:-}" ]]; then printf '%q ' "$@" && echo; else exec "$@"; fi; }
 
 run .venv/bin/python -m exits_jax.main --config="$config" "$@"

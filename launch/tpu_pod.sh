@@ -12,7 +12,7 @@ config=${1:?usage: launch/tpu_pod.sh CONFIG [FLAGS...]}
 shift
 : "${TPU_NAME:?name of the TPU}" "${ZONE:?its zone}"
 
-run() { if [[ -n "${DRY_RUN:-}" ]]; then echo "$@"; else "$@"; fi; }
+run() { if [[ -n "${DRY_RUN:-}" ]]; then printf '%q ' "$@" && echo; else "$@"; fi; }
 
 command=".venv/bin/python -m exits_jax.main --distributed"
 command+=$(printf ' %q' "--config=$config" "$@")

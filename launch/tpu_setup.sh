@@ -10,7 +10,7 @@ set -euo pipefail
 : "${TPU_NAME:?name of the TPU}" "${ZONE:?its zone}" "${REPOSITORY:?git URL to clone}"
 python=${PYTHON:-python3}
 
-run() { if [[ -n "${DRY_RUN:-}" ]]; then echo "$@"; else "$@"; fi; }
+run() { if [[ -n "${DRY_RUN:-}" ]]; then printf '%q ' "$@" && echo; else "$@"; fi; }
 
 setup="set -e
 if [ -d exits_jax ]; then git -C exits_jax pull --ff-only

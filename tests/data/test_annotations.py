@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
-from exits_jax.data.annotations import AnnotationError, read_instances
+from exits_jax.data.annotations import AnnotationError, CocoFile, read_instances
 from exits_jax.data.extreme_points import points_of_record
 
 WIDTH, HEIGHT = 100, 80
@@ -481,7 +481,10 @@ def test_a_record_with_a_mask_gets_its_points(folder):
     assert item.box == (10, 10, 60, 60)
 
 
-@pytest.mark.parametrize("changes", [{"iscrowd": 1}, {"segmentation": []}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"iscrowd": 1}, *({"segmentation": empty} for empty in ([], {}, None))],
+)
 def test_a_record_that_needs_no_points_keeps_its_box(folder, changes):
     rule = partial(points_of_record, mode="clean")
     record = annotation(extreme_points=..., **{"segmentation": SQUARE, **changes})
@@ -524,6 +527,55 @@ def test_a_record_without_anything_usable_is_skipped(folder, changes, code, mode
     found = read(folder, instances(record), max_skip_fraction=1.0, points_of=rule)
     assert not found.instances and found.remarks == []
     assert [problem[:2] for problem in found.skipped] == [(1, code)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"iscrowd": 1}, {"segmentation": []}, {"extreme_points": POINTS}]
+)
+def test_only_masks_that_are_needed_are_looked_at(folder, changes):
+    def refuse(record, image):
+        raise AssertionError(f"the mask of {record} was asked for")
+
+    record = annotation(**{"extreme_points": ..., "segmentation": SQUARE, **changes})
+    found = read(folder, instances(record), points_of=refuse)
+    assert len(found.instances) == 1 and found.skipped == found.remarks == []
+
+
+def test_a_mask_without_the_size_of_its_image_gives_no_points(folder):
+    rule = partial(points_of_record, mode="clean")
+    bare = annotation(id=2, extreme_points=..., bbox=..., segmentation=SQUARE)
+    boxed = annotation(extreme_points=..., segmentation=SQUARE)
+    source = instances(boxed, bare, images=[{"id": 7, "file_name": "a.png"}])
+    found = read(folder, source, points_of=rule)
+    assert [problem[:2] for problem in found.remarks] == [(1, "W109")]
+    assert [problem[:2] for problem in found.skipped] == [(2, "W109")]
+    assert "It is left out." in found.skipped[0].message
+    assert set(found.instances[0].flags) == {"size_from_file", "box_only"}
+
+
+def test_every_record_has_its_place_in_the_file(folder):
+    records = [annotation(id=1), 5, annotation(id=2, image_id=9), annotation(id=3)]
+    found = read(folder, instances(*records))
+    assert found.instances.position.tolist() == [0, 3]
+    assert [problem.position for problem in found.skipped] == [1, 2]
+
+
+def test_an_image_has_its_place_in_the_file(folder):
+    unused = {"id": 1, "file_name": "gone.png"}
+    source = instances(annotation())
+    source["images"].insert(0, unused)
+    found = read(folder, source)
+    assert found.instances.image_position.tolist() == [1]
+    assert found.source.image_ids == [1, 7]
+
+
+def test_a_parsed_file_is_taken_as_well(folder):
+    file = CocoFile("made", instances(annotation()))
+    found = read_instances(file, folder / "images")
+    assert found.source is file and len(found.instances) == 1
+    broken = CocoFile("made", instances(5))
+    with pytest.raises(AnnotationError, match="made: 1 of 1 records cannot be used"):
+        read_instances(broken, folder / "images", on_bad="error")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(folder):

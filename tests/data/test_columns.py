@@ -6,6 +6,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from PIL import Image
 
 from exits_jax.data.columns import Instances, InstanceTable
 from exits_jax.data.records import FLAG_CODES, Instance
@@ -108,6 +109,63 @@ def test_columns_go_to_another_process_by_value_or_by_folder(tmp_path):
     assert pickle.loads(sent).is_mapped
 
 
+def test_columns_are_not_made_twice():
+    columns = Instances.of([example(0)])
+    assert Instances.of(columns) is columns
+
+
+IDS = {
+    "whole numbers": [3, 1, 2, -5],
+    "largest of 64 bits": [2**63 - 1, -(2**63), 0, 1],
+    "just above 64 bits": [2**63, 7],
+    "just below 64 bits": [-(2**63) - 1, 7],
+    "far beyond 64 bits": [10**40, -(10**40), 7],
+    "texts": ["a", "", '\u00e9\n"', "\ud800"],
+    "numbers and texts": [1, "1", 2**70, "x"],
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_keep_their_value_and_their_kind(kind, tmp_path):
+    made = [
+        example(0, annotation_id=one, image_id=one, category_id=one)
+        for one in IDS[kind]
+    ]
+    columns = Instances.of(made)
+    for found in (columns, columns[::1], pickle.loads(pickle.dumps(columns))):
+        assert found == made
+    assert columns.save(tmp_path)[1:] == made[1:]
+
+
+@pytest.mark.parametrize("flag", sorted(FLAG_CODES))
+def test_every_flag_is_kept(flag):
+    (item,) = Instances.of([example(0, flags=(flag,))])
+    assert item.flags == (flag,)
+    (item,) = Instances.of([example(0, flags=tuple(sorted(FLAG_CODES)))])
+    assert item.flags == tuple(sorted(FLAG_CODES))
+
+
+def test_many_objects_keep_their_order_and_their_place():
+    made = [example(number) for number in range(10_000)]
+    table = InstanceTable()
+    for number, item in enumerate(made):
+        table.add(item, 2 * number, image_position=number + 5)
+    columns = table.finish()
+    assert columns == made
+    assert columns.position.tolist() == list(range(0, 20_000, 2))
+    assert columns.image_position.tolist() == [5, 6, 7]  # where each came up first
+    chosen = columns.select(columns.position >= 9_000)
+    assert chosen.position[0] == 9_000 and chosen == made[4_500:]
+
+
+def test_points_of_an_object_may_be_changed_without_harm():
+    columns = Instances.of([example(1)])
+    points = columns[0].extreme_points
+    assert points is not None
+    points[:] = -1
+    assert columns == [example(1)]
+
+
 def test_an_index_beyond_the_end_is_an_error():
     columns = Instances.of([example(0)])
     assert columns[-1].annotation_id == columns[0].annotation_id == 0
@@ -119,6 +177,10 @@ def test_no_objects_are_columns_too(tmp_path):
     empty = Instances.of([])
     assert len(empty) == 0 and list(empty) == []
     assert empty.save(tmp_path / "empty") == []
+    assert pickle.loads(pickle.dumps(empty)) == []
+    assert empty[:] == [] and empty.select(np.zeros(0, bool)) == []
+    assert Instances.of([example(0)])[:0] == []
+    assert empty.boxes.shape == (0, 4) and empty.points.shape == (0, 4, 2)
 
 
 def test_an_empty_folder_is_named(tmp_path):
@@ -131,15 +193,18 @@ def test_different_objects_are_not_equal():
     assert columns != [example(2)]
     assert columns != [example(1, extreme_points=None)]
     assert columns != [example(1), example(1)]
+    assert columns != [example(1, annotation_id="1")]
+    assert columns != ["another thing"]
+    assert columns != 5
 
 
 def test_an_object_takes_about_a_hundred_bytes():
     table = InstanceTable()
-    for number in range(20_000):
+    for number in range(200_000):
         table.add(example(number), number)
     columns = table.finish()
     size = sum(column.nbytes for column in columns._columns.values())
-    assert size / 20_000 < 120
+    assert size / 200_000 < 120
 
 
 class Grey:
@@ -158,3 +223,21 @@ def test_pixels_may_come_from_elsewhere_by_the_place_in_the_file():
     columns = table.finish().with_images(Grey())
     assert (columns.read(0) == 7).all() and columns.name(0) == "record 7"
     assert (columns.select(np.array([0])).read(0) == 7).all()
+
+
+def test_the_source_of_pixels_goes_with_the_columns(tmp_path):
+    columns = Instances.of([example(0), example(1)]).with_images(Grey())
+    saved = columns.save(tmp_path)
+    assert saved.is_mapped
+    for found in (saved, pickle.loads(pickle.dumps(saved)), columns[1:]):
+        assert (found.read(1) == 1).all() and found.name(1) == "record 1"
+    assert pickle.loads(pickle.dumps(columns)).name(0) == "record 0"
+
+
+def test_pixels_are_those_of_the_file_where_nothing_else_is_said(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (50, 40), (1, 2, 3)).save(path)
+    columns = Instances.of([example(0, image_path=str(path))])
+    assert columns.read(0).shape == (40, 50, 3)
+    assert columns.read(0)[0, 0].tolist() == [1, 2, 3]
+    assert columns.name(0) == str(path)

@@ -1,12 +1,13 @@
 import copy
 import hashlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.coco_file import CocoFile, Records
 from exits_jax.export import coco, rle
 
 CROWD_COUNTS = {"size": [20, 30], "counts": [0, 100, 500]}
@@ -229,6 +230,89 @@ def test_refuses_two_outcomes_of_one_annotation(tmp_path):
     with pytest.raises(ValueError, match="annotation 12 has the place 0, but"):
         coco.write_coco(tmp_path, CocoFile("source", source()), twice, {})
     assert not list(tmp_path.iterdir())
+
+
+def test_refuses_outcomes_in_another_order(tmp_path):
+    outcomes = [(2, row(8)), (0, row(12)), (3, SKIPPED[3])]
+    with pytest.raises(ValueError, match="annotation 12 has the place 0, .* order"):
+        coco.write_coco(tmp_path, CocoFile("source", source()), outcomes, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_a_file_whose_records_changed_places(tmp_path):
+    dataset = source()
+    dataset["annotations"].reverse()
+    with pytest.raises(ValueError, match="changed after it was prepared"):
+        write(tmp_path, dataset=dataset)
+    assert not list(tmp_path.iterdir())
+
+
+def test_outcomes_that_break_off_leave_nothing(tmp_path):
+    def outcomes():
+        yield 0, row(12)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        coco.write_coco(tmp_path, CocoFile("source", source()), outcomes(), {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_on_disk_gives_the_same_bytes_as_its_records(tmp_path):
+    (tmp_path / "source.json").write_text(json.dumps(source()))
+    outcomes = [(0, row(12)), (2, row(8)), (3, SKIPPED[3])]
+    for name, file in (
+        ("read", CocoFile.read(tmp_path / "source.json")),
+        ("made", CocoFile("source", source())),
+    ):
+        coco.write_coco(tmp_path / name, file, iter(outcomes), {"version": "1"})
+    for name in ("pseudo_masks.json", "skipped.json", "manifest.json"):
+        made = (tmp_path / "made" / name).read_bytes()
+        assert (tmp_path / "read" / name).read_bytes() == made
+
+
+class Counted(Records):
+    """Records that know how many of them were asked for."""
+
+    asked = 0
+
+    def __iter__(self):
+        for entry in super().__iter__():
+            self.asked += 1
+            yield entry
+
+
+def test_records_go_through_one_at_a_time(tmp_path):
+    dataset = source()
+    common = {"image_id": 1, "category_id": 7, "bbox": [5, 4, 6, 6]}
+    dataset["annotations"] = [{"id": number, **common} for number in range(50)]
+    file = CocoFile("source", dataset)
+    file.annotations = counted = Counted(dataset["annotations"])
+    ahead = []
+
+    def outcomes():
+        for number in range(50):
+            ahead.append(counted.asked - number)
+            yield number, row(number)
+
+    coco.write_coco(tmp_path, file, outcomes(), {})
+    assert counted.asked == 50 and len(ahead) == 50
+    assert set(ahead) <= {0, 1}
+
+
+def test_texts_of_the_records_are_never_held_as_a_whole(tmp_path):
+    size = 50_000
+    common = {"image_id": 1, "note": "x" * size}
+    records = [{"id": number, **common} for number in range(200)]
+    file = CocoFile("source", {**source(), "annotations": records})
+    outcomes = ((number, row(number)) for number in range(200))
+    tracemalloc.start()
+    try:
+        coco.write_coco(tmp_path, file, outcomes, {})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "pseudo_masks.json").stat().st_size > 200 * size
+    assert peak < 40 * size
 
 
 def test_a_manifest_of_an_earlier_run_does_not_outlive_a_refusal(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,50 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path):
         file.flush()
         assert not path.exists()
     assert path.read_text() == "text"
+
+
+def test_long_lists_are_never_held_as_a_whole(tmp_path):
+    size = 100_000
+    entries = (json.dumps(f"{number:0{size}}") for number in range(200))
+    tracemalloc.start()
+    try:
+        write_json_lists(tmp_path / "out.json", {}, {"a": entries})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "out.json").stat().st_size > 200 * size
+    assert peak < 20 * size
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_block_that_fails_leaves_the_folder_as_it_was(tmp_path, old):
+    path = tmp_path / "out.txt"
+    if old is not None:
+        path.write_text(old)
+    with pytest.raises(KeyError), whole_file(path) as file:
+        file.write("half")
+        file.flush()
+        raise KeyError
+    assert [item.read_text() for item in tmp_path.iterdir()] == [old] * bool(old)
+
+
+def test_a_field_that_is_not_finite_leaves_the_old_file(tmp_path):
+    path = tmp_path / "out.json"
+    write_json(path, {"old": True})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json_lists(path, {"a": float("nan")}, {"b": ["1"]})
+    assert json.loads(path.read_text()) == {"old": True}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_json_cannot_hold_is_named(tmp_path):
+    with pytest.raises(TypeError, match="object .* cannot be written as JSON"):
+        write_json(tmp_path / "out.json", {"a": object()})
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_of_any_letters_is_written_in_ascii(tmp_path):
+    text = "\u00e9 \U0001f600 \ud800"  # half a surrogate is a text to JSON
+    write_json(tmp_path / "out.json", {"a": text})
+    assert (tmp_path / "out.json").read_bytes().isascii()
+    assert json.loads((tmp_path / "out.json").read_text()) == {"a": text}

@@ -4,11 +4,12 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from exits_jax import main
+from exits_jax.data.annotations import AnnotationError
+from exits_jax.phases.prepare import check_split
 from tests import toy
 
 
@@ -107,43 +108,6 @@ def test_a_bad_record_is_skipped_with_its_reason(folder, name):
     assert len(left["annotations"]) == expected
 
 
-def test_masks_are_gone_and_all_else_stays_as_it_was(folder):
-    source = _source(folder)
-    derived, crowd, own = source["annotations"][:3]
-    del derived["extreme_points"]
-    crowd["iscrowd"] = 1
-    toy.write_annotations(folder, source)
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
-    text = (folder / "run" / "annotations" / "train.json").read_text()
-    assert "segmentation" not in text
-    left = json.loads(text)
-    assert left["info"] == source["info"] and left["images"] == source["images"]
-    assert len(left["annotations"]) == len(source["annotations"])
-    for before, after in zip(source["annotations"], left["annotations"]):
-        made = after.pop("extreme_points") if before is derived else None
-        bare = {key: before[key] for key in before if key != "segmentation"}
-        assert after == bare
-        assert made is None or all(type(v) is int for point in made for v in point)
-    assert left["annotations"][1]["iscrowd"] == 1
-    assert left["annotations"][2]["extreme_points"] == own["extreme_points"]
-
-
-def test_click_noise_moves_the_points_of_masks_and_no_others(folder):
-    source = _source(folder)
-    del source["annotations"][0]["extreme_points"]
-    toy.write_annotations(folder, source)
-    made = []
-    for kind, amount in (("none", 0.0), ("px", 1.5)):
-        workdir = folder / kind
-        config = toy.config_for(folder, workdir, data__noise__kind=kind)
-        config.data.noise.amount = amount
-        assert main.run(config, "prepare") == main.OK
-        records = json.loads((workdir / "annotations" / "train.json").read_text())
-        made.append([item["extreme_points"] for item in records["annotations"]])
-    assert made[0][0] != made[1][0] and made[0][1:] == made[1][1:]
-    assert np.abs(np.subtract(made[0][0], made[1][0])).max() < 8
-
-
 def test_a_crowd_whose_polygons_have_no_frame_is_skipped(folder):
     source = _source(folder)
     record = source["annotations"][0]
@@ -157,6 +121,14 @@ def test_a_crowd_whose_polygons_have_no_frame_is_skipped(folder):
     )
     messages = {row["annotation_id"]: row["message"] for row in skipped}
     assert "polygons need the image's width, height" in messages[record["id"]]
+
+
+def test_a_broken_mask_is_an_error_where_errors_are_asked_for(folder, capsys):
+    _record(extreme_points=None, segmentation=[[1, 2, 3]])(folder)
+    config = toy.config_for(folder, folder / "run", data__on_bad="error")
+    said = _refused(config, capsys)
+    assert "E212: Annotation 30" in said and "data.on_bad=skip" in said
+    _nothing_written(folder / "run")
 
 
 def test_too_many_bad_records_are_an_error_anyway(folder, capsys):
@@ -189,6 +161,15 @@ def test_a_file_that_holds_no_instances_is_refused(folder, capsys, name, on_bad)
     said = _refused(config, capsys)
     assert "annotations.json" in said and re.search(message, said)
     _nothing_written(folder / "run")
+
+
+def test_a_file_without_annotations_has_its_code(folder):
+    path = folder / "annotations.json"
+    path.write_text('{"images": [], "annotations": [], "categories": []}')
+    config = toy.config_for(folder, folder / "run")
+    with pytest.raises(AnnotationError, match="holds no annotation") as caught:
+        check_split(config, path, folder / "images")
+    assert [problem.code for problem in caught.value.problems] == ["E103"]
 
 
 def test_a_missing_annotation_file_is_named(folder, capsys):
@@ -283,13 +264,3 @@ def test_columns_that_are_gone_are_named(folder, capsys):
     shutil.rmtree(folder / "run" / "annotations" / "train_columns")
     said = _refused(config, capsys, status=main.USAGE)
     assert "train_columns" in said and "prepare.json" in said
-
-
-def test_points_of_crowd_regions_do_not_count_as_objects(folder):
-    source = _source(folder)
-    source["annotations"][0]["iscrowd"] = 1
-    toy.write_annotations(folder, source)
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
-    facts = json.loads((folder / "run" / "phases" / "prepare.json").read_text())
-    counts = facts["facts"]["counts"]["train"]
-    assert counts == {"objects": 15, "with_points": 15, "crowds": 1, "skipped": 0}
