@@ -6,13 +6,14 @@ is in memory, and only the place of each record is kept.
 
 import codecs
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from exits_jax.data.records import fault, is_id
+from exits_jax.data.records import AnnotationError, fault, is_id
 
 MAX_BYTES = 8 * 2**30  # more does not fit beside anything else
 _MAX_LENIENT_BYTES = 2**28  # parsed as a whole, a file takes ten times its size
@@ -60,7 +61,11 @@ class ById(Mapping[int | str, Any]):
         self._records, self._field = records, field
         self._places: dict[int | str, int] = {}
         first: set[int | str] = set()
-        for place, record in enumerate(records):
+        for place in range(len(records)):
+            try:
+                record = records[place]
+            except AnnotationError:  # cannot be parsed; the reader has skipped it
+                continue
             if not isinstance(record, dict) or not is_id(record.get("id")):
                 continue
             if record["id"] not in first and record.get(field):
@@ -228,10 +233,18 @@ def _parse(entry: Any) -> Any:
     except (msgspec.DecodeError, RecursionError):
         pass  # lone surrogates and numbers of any length are JSON too
     try:
-        return json.loads(bytes(memoryview(entry)))
+        return json.loads(bytes(memoryview(entry)), parse_float=_finite)
     except (RecursionError, ValueError) as error:
         start = bytes(memoryview(entry)[:60])
         raise fault("E101", f"{start!r}... cannot be parsed: {error}.") from error
+
+
+def _finite(text: str) -> float:
+    """A number; those too large for 64 bits would become infinite without a word."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text:.40} is too large a number")
+    return value
 
 
 def _check_top(source: Any, name: str) -> None:

@@ -139,7 +139,8 @@ class _Records:
     def __iter__(self) -> Iterator[str]:
         missing: list[Any] = []
         place, outcome = self._next()
-        for position, record in enumerate(self._source.annotations):
+        for position in range(len(self._source.annotations)):
+            record = self._record(position)
             if place == position:
                 _check_owner(record, position, outcome)
                 if isinstance(outcome, PseudoInstance):
@@ -166,6 +167,13 @@ class _Records:
                 f"to be skipped, the first: {first}. Every annotation must be "
                 "accounted for."
             )
+
+    def _record(self, position: int) -> Any:
+        """A record; None, which has no id, for one that nobody can parse."""
+        try:
+            return self._source.annotations[position]
+        except ValueError:
+            return None
 
     def _next(self) -> tuple[int | None, Any]:
         return next(self._outcomes, (None, None))

@@ -9,7 +9,10 @@ from PIL import Image
 
 from exits_jax import main
 from exits_jax.data.annotations import AnnotationError
-from exits_jax.phases.prepare import check_split
+from exits_jax.data.coco_file import ById, CocoFile
+from exits_jax.export.coco import Skip, write_coco
+from exits_jax.phases.prepare import check_split, read_problems
+from exits_jax.phases.workdir import Workdir
 from tests import toy
 
 
@@ -264,3 +267,21 @@ def test_columns_that_are_gone_are_named(folder, capsys):
     shutil.rmtree(folder / "run" / "annotations" / "train_columns")
     said = _refused(config, capsys, status=main.USAGE)
     assert "train_columns" in said and "prepare.json" in said
+
+
+@pytest.mark.parametrize("number", ["1e400", "9" * 5000])
+def test_a_number_that_no_parser_takes_costs_its_record_alone(folder, number):
+    path = folder / "annotations.json"
+    text = path.read_text()
+    path.write_text(text.replace('"kept_by_us": 8', f'"kept_by_us": {number}', 1))
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    (problem,) = read_problems(Workdir(folder / "run"), "train")
+    assert problem.code == "E101" and problem.annotation_id is None
+    source = CocoFile.read(path)
+    rows = ById(source.annotations, "segmentation")
+    assert len(rows) == 15
+    good = [k for k in range(16) if k != problem.position]
+    names = {k: source.annotations[k]["id"] for k in good}
+    outcomes = [(k, Skip(names.get(k), "", "")) for k in range(16)]
+    write_coco(folder / "out", source, outcomes, {})
+    assert len(json.loads((folder / "out" / "skipped.json").read_text())) == 16
