@@ -150,9 +150,9 @@ class _Reader:
                     "the first record with it is kept. Ids must be unique.",
                 )
             self._seen.add(annotation_id)
-            record = self._with_points(record, annotation_id, position)
             row = self._row_of(record, annotation_id)
             image = self._image_at(row, annotation_id)
+            record = self._with_points(record, row, image, position)
             instance = read_instance(record, image, self._categories)
             if not self._source.annotations.is_strict:
                 refuse_nan(record, f"Annotation {annotation_id!r}: one of its fields")
@@ -164,7 +164,7 @@ class _Reader:
             )
 
     def _with_points(
-        self, record: dict[str, Any], annotation_id: int | str, position: int
+        self, record: dict[str, Any], row: int, image: StoredImage, position: int
     ) -> dict[str, Any]:
         """The record with the points of its mask, if it has no others."""
         if (
@@ -174,9 +174,11 @@ class _Reader:
             or record.get("iscrowd") == 1
         ):
             return record
-        row = self._row_of(record, annotation_id)
+        annotation_id = record["id"]
+        height, width = image.size
+        sized = {**self._source.images[row], "height": height, "width": width}
         try:
-            points = self._points_of(record, self._source.images[row])
+            points = self._points_of(record, sized)
         except AnnotationError as error:
             _, code, message, _ = error.problems[0]
             message = f"Annotation {annotation_id!r:.40}: {message.rstrip('.')}."

@@ -17,7 +17,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import exits_jax
-from exits_jax.data.annotations import CocoFile, Instance, Instances
+from exits_jax.data.annotations import (
+    CocoFile,
+    Instance,
+    Instances,
+    Problem,
+    TooManySkipped,
+)
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, paste_logits
 from exits_jax.data.images import ImageError
@@ -48,6 +54,7 @@ from exits_jax.train.sharding import (
 from exits_jax.train.step import predict_step
 
 _logger = logging.getLogger(__name__)
+UNREADABLE = ("E110", "E111", "E113", "E114")  # codes of images that gave no crop
 IN_FLIGHT = 1024  # objects whose logits may wait for a thread
 
 
@@ -200,8 +207,10 @@ def _unreadable(objects: Instances, index: int) -> Skip:
     code, why = "E110", "its image has another size than the annotations say."
     try:
         objects.read(int(objects.image[index]))
-    except (ImageError, FileNotFoundError) as error:
-        code, why = "E113", str(error)
+    except ImageError as error:
+        code, why = error.code, str(error)
+    except FileNotFoundError as error:
+        code, why = "E111", str(error)
     return Skip(identity, code, f"Annotation {identity}: {why}")
 
 
@@ -242,6 +251,7 @@ def _merge(
         (item.position or 0, Skip(item.annotation_id, item.code, item.message))
         for item in read_problems(workdir, split)
     ]
+    _refuse_unreadable(config, split, parts)
     made = map(_read_part, parts)
     outcomes = heapq.merge(left_out, *made, key=operator.itemgetter(0))
     folder = workdir.path if split == "train" else workdir / split
@@ -264,6 +274,24 @@ def _info(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
         "points_source": config.data.points,
         **init,
     }
+
+
+def _refuse_unreadable(config: mlc.ConfigDict, split: str, parts: list[Path]) -> None:
+    """Raises, before older masks are replaced, if too many images are gone."""
+    limit = 0.0 if config.data.on_bad == "error" else config.data.max_skip_fraction
+    total, lost = 0, []
+    for path in parts:
+        for position, outcome in _read_part(path):
+            total += 1
+            if isinstance(outcome, Skip) and outcome.code in UNREADABLE:
+                lost.append(Problem(*outcome, position))
+    if len(lost) > limit * total:
+        raise TooManySkipped(
+            f"generate {split}: the images of {len(lost)} of {total} objects cannot be "
+            f"read any more, the first: {lost[0].message} More than "
+            f"data.max_skip_fraction = {limit:g} allows; no mask was written.",
+            lost,
+        )
 
 
 class _Summary:

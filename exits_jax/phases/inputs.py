@@ -4,6 +4,7 @@ import ml_collections as mlc
 
 from exits_jax.data.batches import trainable
 from exits_jax.data.columns import Instances
+from exits_jax.data.images import ImageError
 from exits_jax.phases.prepare import columns_folder
 from exits_jax.phases.workdir import ConfigError, Workdir
 
@@ -49,10 +50,21 @@ def _with_shards(
     data = config.data
     if not data.shards:
         return found
-    # TFDS is an extra, and slow to load.
-    from exits_jax.shards.builder import BUILDERS
-    from exits_jax.shards.reader import ShardedImages, attach
-
+    try:  # TFDS is an extra, and slow to load
+        from exits_jax.shards.builder import BUILDERS
+        from exits_jax.shards.reader import ShardedImages, attach
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("exits_jax"):
+            raise
+        raise ConfigError(
+            f"data.shards needs the package {error.name}: pip install "
+            "'exits-jax[shards]'."
+        ) from error
     folder = BUILDERS[data.name].folder_in(data.shards)
-    images = ShardedImages(folder, split, cache=data.shard_cache or None)
-    return attach(found, images, workdir.facts("prepare")["images"][split])
+    try:
+        images = ShardedImages(folder, split, cache=data.shard_cache or None)
+        return attach(found, images, workdir.facts("prepare")["images"][split])
+    except (KeyError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ConfigError(f"data.shards: {error.args[0]}") from error

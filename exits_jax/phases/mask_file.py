@@ -143,7 +143,7 @@ class MaskFile:
             type(score) in (int, float) and np.isfinite(score)
         ):
             return "E104", f"{name}: its score is {score!r:.40}, not a finite number."
-        if record.get("iscrowd", 0) not in (0, 1):
+        if (record.get("iscrowd") or 0) not in (0, 1):
             return "E104", f"{name}: iscrowd is {record['iscrowd']!r:.40}, not 0 or 1."
         if score is not None and score < self._min_score and not record.get("iscrowd"):
             limit = f"export.min_score {self._min_score:g}"

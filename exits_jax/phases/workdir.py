@@ -67,6 +67,7 @@ class Workdir:
         Args:
             config: The whole configuration.
             phases: What is about to run, with the sections that decide what it makes.
+                With none, the record of an earlier run stays as it is.
 
         Raises:
             ConfigError: If the folder cannot be written, is in use by another process
@@ -78,7 +79,8 @@ class Workdir:
                 self._take_lock()
             for phase, sections in (phases or {}).items():
                 self._refuse_change(phase, config, sections)
-            if jax.process_index() == 0:
+            belongs_to_run = phases is None or phases
+            if belongs_to_run and jax.process_index() == 0:
                 write_json(
                     self / "config.json", json.loads(config.to_json_best_effort())
                 )

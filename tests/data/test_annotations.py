@@ -541,16 +541,14 @@ def test_only_masks_that_are_needed_are_looked_at(folder, changes):
     assert len(found.instances) == 1 and found.skipped == found.remarks == []
 
 
-def test_a_mask_without_the_size_of_its_image_gives_no_points(folder):
+def test_the_size_for_a_mask_is_read_from_the_image_where_it_is_not_stated(folder):
     rule = partial(points_of_record, mode="clean")
-    bare = annotation(id=2, extreme_points=..., bbox=..., segmentation=SQUARE)
-    boxed = annotation(extreme_points=..., segmentation=SQUARE)
-    source = instances(boxed, bare, images=[{"id": 7, "file_name": "a.png"}])
+    record = annotation(extreme_points=..., bbox=..., segmentation=SQUARE)
+    source = instances(record, images=[{"id": 7, "file_name": "a.png"}])
     found = read(folder, source, points_of=rule)
-    assert [problem[:2] for problem in found.remarks] == [(1, "W109")]
-    assert [problem[:2] for problem in found.skipped] == [(2, "W109")]
-    assert "It is left out." in found.skipped[0].message
-    assert set(found.instances[0].flags) == {"size_from_file", "box_only"}
+    assert found.skipped == found.remarks == []
+    assert found.instances[0].extreme_points is not None
+    assert found.instances[0].flags == ("size_from_file",)
 
 
 def test_every_record_has_its_place_in_the_file(folder):

@@ -285,3 +285,17 @@ def test_a_number_that_no_parser_takes_costs_its_record_alone(folder, number):
     outcomes = [(k, Skip(names.get(k), "", "")) for k in range(16)]
     write_coco(folder / "out", source, outcomes, {})
     assert len(json.loads((folder / "out" / "skipped.json").read_text())) == 16
+
+
+def test_images_without_a_size_give_points_from_their_masks_all_the_same(folder):
+    source = _source(folder)
+    for record in source["annotations"]:
+        del record["extreme_points"]
+        record["segmentation"] = [[20, 20, 60, 20, 60, 50, 20, 50]]
+    for image in source["images"]:
+        del image["width"], image["height"]
+    toy.write_annotations(folder, source)
+    config = toy.config_for(folder, folder / "run", data__on_bad="error")
+    assert main.run(config, "prepare") == main.OK
+    facts = json.loads((folder / "run" / "phases" / "prepare.json").read_text())
+    assert facts["facts"]["counts"]["train"]["with_points"] == 16

@@ -1,0 +1,54 @@
+"""What must not happen to a finished run."""
+
+import json
+import shutil
+
+import pytest
+
+from exits_jax import main
+from tests import toy
+
+
+@pytest.fixture
+def finished(whole_run, dataset, tmp_path):
+    """A finished run of its own, with images that may be spoiled."""
+    shutil.copytree(dataset, tmp_path / "data")
+    config = toy.config_for(tmp_path / "data", tmp_path / "run")
+    config.train.steps = config.warmup.steps = 1
+    assert main.run(config) == main.OK
+    return config, tmp_path
+
+
+def test_masks_are_not_replaced_by_none_when_the_images_are_gone(finished, capsys):
+    config, folder = finished
+    before = (folder / "run" / "pseudo_masks.json").read_bytes()
+    shutil.move(folder / "data" / "images", folder / "elsewhere")
+    config.generate.threshold = 0.3
+    assert main.run(config, "generate") == main.PARTIAL
+    said = capsys.readouterr().err
+    assert "16 of 16 objects cannot be read any more" in said
+    assert (folder / "run" / "pseudo_masks.json").read_bytes() == before
+
+
+def test_a_tool_leaves_the_record_of_the_run_alone(finished):
+    config, folder = finished
+    before = (folder / "run" / "config.json").read_bytes()
+    config.export.kind = "labelme"
+    config.data.train = ""
+    assert main.run(config, "export") == main.OK
+    assert (folder / "run" / "config.json").read_bytes() == before
+
+
+def test_a_crowd_mark_of_null_is_no_crowd(finished):
+    config, folder = finished
+    path = folder / "run" / "pseudo_masks.json"
+    masks = json.loads(path.read_text())
+    for record in masks["annotations"]:
+        record["iscrowd"] = None
+    path.write_text(json.dumps(masks))
+    config.export.kind = "cvat"
+    assert main.run(config, "export") == main.OK
+    report = json.loads(
+        (folder / "run" / "export" / "cvat" / "export_report.json").read_text()
+    )
+    assert report["counts"]["left_out"] == 0
