@@ -4,6 +4,7 @@ Values are shown in messages by `short`, which neither descends deep nor grows l
 whatever a file holds.
 """
 
+import os
 import re
 import reprlib
 from collections.abc import Sequence
@@ -91,6 +92,21 @@ def read_image(name: Any, width: Any, height: Any) -> ImageItem:
 def last_part(path: str) -> str:
     """The part of a path behind its last separator, of Windows or POSIX."""
     return re.split(r"[/\\]", path)[-1]
+
+
+def tail_in(path: str, images: str | Path | None) -> str:
+    """The longest end of a path that is a file below the image folder.
+
+    Paths of other machines end like those of this one: the more parts agree, the less
+    likely is another image of the same name. Without any such file, or without a
+    folder to look in, the last part.
+    """
+    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
+    for start in range(len(parts) if images is not None else 0):
+        name = "/".join(parts[start:])
+        if is_inside(name) and os.path.isfile(os.path.join(images or "", name)):
+            return name
+    return last_part(path)
 
 
 def box_with_area(x0: float, y0: float, x1: float, y1: float) -> Box:

@@ -40,7 +40,9 @@ KINDS = {
     "cvat_keypoints": Kind(
         "cvat_keypoints", "CVAT skeletons, the export 'COCO Keypoints 1.0'"
     ),
-    "label_studio": Kind("label_studio", "Label Studio, the export 'JSON'"),
+    "label_studio": Kind(
+        "label_studio", "Label Studio, the export 'JSON'", ("images",)
+    ),
     "labelme": Kind("labelme", "labelme, one JSON or a folder of them", ("images",)),
     "csv": Kind("csv_table", "a table: file, category and four clicks per line"),
     "coco_boxes": Kind("coco_boxes", "COCO instances, of which only boxes are taken"),

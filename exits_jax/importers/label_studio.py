@@ -12,10 +12,16 @@ from typing import Any
 
 from exits_jax.data.annotations import AnnotationError, fault
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
-from exits_jax.importers.json_files import read_image, read_json, reject, short
+from exits_jax.importers.json_files import (
+    read_image,
+    read_json,
+    reject,
+    short,
+    tail_in,
+)
 from exits_jax.importers.label_studio_fields import (
     Region,
-    image_name,
+    image_path,
     name_of,
     read_region,
 )
@@ -24,7 +30,7 @@ _MAX_LISTED = 20
 _EXPORT = "choose the export 'JSON' (not 'JSON-MIN') in Label Studio"
 
 
-def read(source: str | Path) -> Items:
+def read(source: str | Path, images: str | Path | None = None) -> Items:
     """Yields the objects of each task, and the images without any.
 
     Of several annotations of a task, the one marked as ground truth is read, else the
@@ -32,6 +38,8 @@ def read(source: str | Path) -> Items:
 
     Args:
       source: the JSON of the export.
+      images: the image folder, in which the ends of the tasks' paths are looked up;
+        without it, the last part of a path is the file name.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -51,15 +59,21 @@ def read(source: str | Path) -> Items:
                 f"{source}: entry {position} has neither data nor annotations, like "
                 f"the export 'JSON-MIN', which loses what is needed here; {_EXPORT}.",
             )
+    paths: dict[str, str] = {}
     for position, task in enumerate(tasks):
         if isinstance(task, dict):
-            yield from _task_items(task, position)
+            yield from _task_items(task, position, images, paths)
         else:
             message = f"The task is {short(task)}; expected an object."
             yield Rejected(f"entry {position}", "E102", message)
 
 
-def _task_items(task: dict[str, Any], position: int) -> Items:
+def _task_items(
+    task: dict[str, Any],
+    position: int,
+    images: str | Path | None,
+    paths: dict[str, str],
+) -> Items:
     where = f"task {name_of(task.get('id'), position)}"
     for key in ("predictions", "drafts"):
         yield from _unsubmitted(task.get(key), where, key)
@@ -70,7 +84,9 @@ def _task_items(task: dict[str, Any], position: int) -> Items:
         for number, entry in enumerate(result, start=1)
     ]
     try:
-        image = read_image(image_name(task.get("data"), result), None, None)
+        path = image_path(task.get("data"), result)
+        image = read_image(tail_in(path, images), None, None)
+        _refuse_other_path(image.file_name, path, paths)
     except AnnotationError as error:
         for record in (where, *(f"{where}, region {name}" for name in names)):
             yield reject(record, error)
@@ -87,6 +103,16 @@ def _task_items(task: dict[str, Any], position: int) -> Items:
         yield item
     if not has_object:
         yield image
+
+
+def _refuse_other_path(name: str, path: str, paths: dict[str, str]) -> None:
+    """Refuses a second path that ends in the same file: it is another image."""
+    if paths.setdefault(name, path) != path:
+        raise fault(
+            "E111",
+            f"The image {short(path)} is not below the image folder; {short(name)} "
+            f"there stands for {short(paths[name])}.",
+        )
 
 
 def _unsubmitted(entries: Any, where: str, key: str) -> Iterator[Rejected]:
@@ -140,9 +166,13 @@ def _objects(
         if not region.is_rectangle:
             groups.setdefault(region.belongs_to, []).append(region)
     owned: list[Region] = []
+    unclear: list[Region] = []
     for (kind, key), members in groups.items():
-        owner = next((r for r in rectangles if _owns(r, kind, key)), None)
+        owners = [r for r in rectangles if _owns(r, kind, key)]
+        owner = owners[0] if owners else None
         record = _record(where, members)
+        if len(owners) > 1 and kind != "parent":
+            owner, unclear = None, [*unclear, *owners]
         try:
             item = _object(members, owner, file_name, record)
         except AnnotationError as error:
@@ -155,6 +185,13 @@ def _objects(
         if any(rectangle is one for one in owned):
             continue
         record = _record(where, [rectangle])
+        if any(rectangle is one for one in unclear):
+            message = (
+                "Several rectangles have the note or label of the same keypoints: "
+                "which belongs to them is not told. The keypoints are kept."
+            )
+            yield Rejected(record, "E217", message)
+            continue
         try:
             yield _box_only(rectangle, file_name, record)
         except AnnotationError as error:
@@ -163,7 +200,8 @@ def _objects(
 
 def _owns(rectangle: Region, kind: str, key: str) -> bool:
     """Whether a rectangle is the one that a group of keypoints belongs to."""
-    return key == {"parent": rectangle.id, "note": rectangle.note}.get(kind)
+    names = {"parent": rectangle.id, "note": rectangle.note, "label": rectangle.label}
+    return key == names.get(kind)
 
 
 def _record(where: str, members: list[Region]) -> str:

@@ -97,8 +97,8 @@ def name_of(identity: Any, number: int) -> str:
     return text if text.isprintable() and len(text) <= _LONGEST_NAME else short(text)
 
 
-def image_name(data: Any, result: list[Any]) -> str:
-    """The file name of a task's image: the last part of the path or URL it gives.
+def image_path(data: Any, result: list[Any]) -> str:
+    """The path of a task's image, without the server that it may be on.
 
     The image is the field `image` of `data`, else the one that the regions name as
     their source, else the only one that looks like the name of an image.
@@ -114,18 +114,18 @@ def image_name(data: Any, result: list[Any]) -> str:
     }
     sources = [entry.get("source") for entry in result if isinstance(entry, dict)]
     named = {source[1:] for source in sources if isinstance(source, str)}
-    names = {key: _file_name(value) for key, value in fields.items()}
-    looking = [key for key, name in names.items() if _IMAGE.search(name)]
+    paths = {key: _path(value) for key, value in fields.items()}
+    looking = [key for key, path in paths.items() if _IMAGE.search(path)]
     for keys in (["image"], sorted(named), looking):
         known = [key for key in keys if key in fields]
         if len(known) == 1:
-            if not names[known[0]]:
+            if not last_part(paths[known[0]]):
                 raise fault(
                     "E112",
                     f"Its image {short(fields[known[0]])} has no file name; expected a "
                     "path or URL that ends in one.",
                 )
-            return names[known[0]]
+            return paths[known[0]]
     raise fault(
         "E102",
         f"Its data has the fields {short(sorted(fields))}, of which none can be told "
@@ -133,8 +133,8 @@ def image_name(data: Any, result: list[Any]) -> str:
     )
 
 
-def _file_name(text: str) -> str:
-    """The last part of a path; "" where there is none. Nothing is ever opened."""
+def _path(text: str) -> str:
+    """The path in a path or URL; "" where there is none. Nothing is ever opened."""
     path = text
     if text.startswith("/") or "://" in text:
         try:
@@ -149,7 +149,7 @@ def _file_name(text: str) -> str:
             path = _decoded(query["fileuri"][0])
     elif text.startswith("data:"):
         return ""
-    return last_part(path)
+    return path
 
 
 def _decoded(text: str) -> str:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from exits_jax.data.annotations import AnnotationError, fault
+from exits_jax.export.folders import REPORT
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
     is_inside,
-    last_part,
     read_image,
     read_json,
     reject,
     short,
+    tail_in,
 )
 from exits_jax.importers.labelme_shapes import Shape, gather, object_of, read_shape
 from exits_jax.importers.pairs import with_checks
@@ -27,10 +28,10 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
     """Yields the objects of each file, and the images without any.
 
     Args:
-      source: a JSON file, or a folder whose JSON files are read in the order of their
-        names. Of a folder, a file that is not labelme's is rejected with its fault.
-      images: where the image files are; by default beside the JSON files. Asked only
-        for an image that its JSON holds too, as `imageData`.
+      source: a JSON file, or a folder whose JSON files, those in folders below it too,
+        are read in the order of their names. Of a folder, a file that is not labelme's
+        is rejected with its fault; the report of an export is passed over.
+      images: where the image files are; by default beside the JSON files.
 
     Raises:
       FileNotFoundError: there is no such file or folder.
@@ -39,18 +40,22 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
     """
     path = Path(source)
     if not path.is_dir():
-        yield from _file_items(_read_file(path), path, images)
+        yield from _file_items(_read_file(path), path, path.parent, images)
         return
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".json")
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() == ".json" and file.name != REPORT
+    )
     if not files:
         raise fault("E102", f"{path} holds no JSON file; expected labelme's files.")
     for file in files:
         try:
             content = _read_file(file)
         except AnnotationError as error:
-            yield reject(file.name, error)
+            yield reject(str(file.relative_to(path)), error)
             continue
-        yield from _file_items(content, file, images)
+        yield from _file_items(content, file, path, images)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -65,13 +70,14 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _file_items(
-    content: dict[str, Any], path: Path, images: str | Path | None
+    content: dict[str, Any], path: Path, root: Path, images: str | Path | None
 ) -> Items:
-    where, entries = path.name, content["shapes"]
+    where, entries = str(path.relative_to(root)), content["shapes"]
+    folder = root if images is None else Path(images)
     records = [f"{where}, shape {number}" for number in range(1, len(entries) + 1)]
     try:
-        image, flags = _image(content)
-        _refuse_embedded(content.get("imageData"), image.file_name, images, path)
+        image, flags = _image(content, path.parent, folder)
+        _refuse_embedded(content.get("imageData"), image.file_name, folder, path)
     except AnnotationError as error:
         for record in (where, *records):
             yield reject(record, error)
@@ -99,23 +105,32 @@ def _file_items(
         yield image
 
 
-def _image(content: dict[str, Any]) -> tuple[ImageItem, dict[str, Any]]:
-    """The image and, if only the last part of its path was taken, the flag of that."""
-    name = content.get("imagePath")
-    if not isinstance(name, str) or "://" in name:
-        raise fault("E112", f"imagePath is {short(name)}; expected a file name.")
-    flags: dict[str, Any] = {}
-    if "\\" in name or not is_inside(name):
-        name, flags = last_part(name), {"flags": ["W217"]}
+def _image(
+    content: dict[str, Any], beside: Path, folder: Path
+) -> tuple[ImageItem, dict[str, Any]]:
+    """The image and, if only an end of its path was taken, the flag of that.
+
+    labelme's paths are relative to the folder of the JSON.
+    """
+    path = content.get("imagePath")
+    if not isinstance(path, str) or "://" in path or "\0" in path:
+        raise fault("E112", f"imagePath is {short(path)}; expected a file name.")
+    own = os.path.relpath(os.path.join(beside, path.replace("\\", "/")), folder)
+    is_below = is_inside(own)
+    if is_below and (folder / own).is_file():
+        name = own
+    else:
+        name = tail_in(path, folder)
+        is_plain = "\\" not in path and is_inside(path)
+        if is_plain and not (folder / name).is_file():
+            name = own if is_below else path
+    flags = {} if name in (own, path) else {"flags": ["W217"]}
     image = read_image(name, content.get("imageWidth"), content.get("imageHeight"))
     return image, flags
 
 
-def _refuse_embedded(
-    data: Any, name: str, images: str | Path | None, path: Path
-) -> None:
+def _refuse_embedded(data: Any, name: str, folder: Path, path: Path) -> None:
     """Refuses an image that exists in its JSON alone; nothing is decoded here."""
-    folder = path.parent if images is None else images
     if not data or os.path.isfile(os.path.join(folder, name)):
         return
     raise fault(
