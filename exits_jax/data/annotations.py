@@ -132,7 +132,6 @@ class _Reader:
         self.remarks: list[Problem] = []
         self._source, self._folder = source, folder
         self._points_of, self._follow_links = points_of, follow_links
-        self._image_rows = {image: row for row, image in enumerate(source.image_ids)}
         self._categories = {category["id"] for category in source.categories}
         self._found: dict[int, StoredImage | AnnotationError] = {}
         self._seen: set[int | str] = set()
@@ -193,13 +192,14 @@ class _Reader:
 
     def _row_of(self, record: dict[str, Any], annotation_id: int | str) -> int:
         image_id = record.get("image_id")
-        if not is_id(image_id) or image_id not in self._image_rows:
+        rows = self._source.image_rows
+        if not is_id(image_id) or image_id not in rows:
             raise fault(
                 "E107",
                 f"Annotation {annotation_id!r}: image_id {image_id!r:.40} is not "
                 "among the images.",
             )
-        return self._image_rows[image_id]
+        return rows[image_id]
 
     def _image_at(self, row: int, annotation_id: int | str) -> StoredImage:
         if row not in self._found:

@@ -5,6 +5,7 @@ is in memory, and only the place of each record is kept.
 """
 
 import codecs
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,6 +116,11 @@ class CocoFile:
         self.image_ids = _ids(self.images, "images", name)
         _ids(self.categories, "categories", name)
         _refuse_repeats(self.image_ids, name)
+
+    @functools.cached_property
+    def image_rows(self) -> dict[int | str, int]:
+        """The place of each image among the images, by its id."""
+        return {identity: row for row, identity in enumerate(self.image_ids)}
 
     @classmethod
     def read(cls, path: str | Path) -> "CocoFile":

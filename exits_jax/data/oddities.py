@@ -10,7 +10,7 @@ import numpy as np
 from exits_jax.data.annotations import safe_path
 from exits_jax.data.codes import CODES
 from exits_jax.data.extents import Box
-from exits_jax.data.records import AnnotationError, Problem
+from exits_jax.data.records import AnnotationError, Problem, is_id
 from exits_jax.data.survey import Survey, record_at
 
 _THIN, _TINY_PX, _FILLS = 5.0, 16.0, 0.9  # ratio of sides; longer side; share of image
@@ -161,18 +161,16 @@ def _path_of(
     found: Survey, record: dict[str, Any], folder: str, follow_links: bool
 ) -> str | None:
     image_id = record.get("image_id")
-    if not isinstance(image_id, int | str) or image_id not in found.source.image_ids:
+    if not is_id(image_id) or image_id not in found.source.image_rows:
         return None
-    row = found.source.image_ids.index(image_id)
+    row = found.source.image_rows[image_id]
     image: Any = found.source.images[row]
     try:
         return safe_path(image.get("file_name"), folder, follow_links=follow_links)
     except (AnnotationError, FileNotFoundError):
         pass  # no name of its own: another object may have led to the file
-    used = found.instances.select(
-        found.instances.image_position[found.instances.image] == row
-    )
-    return used[0].image_path if len(used) else None
+    known = np.flatnonzero(found.instances.image_position == row)
+    return found.instances.paths[int(known[0])] if len(known) else None
 
 
 def _numbers(value: Any) -> np.ndarray | None:

@@ -22,6 +22,7 @@ from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
 _NUM_PICTURES = 24
+_MAX_TRIES = 500  # records whose image may be missing, before the sheet does without
 _WIDTH = 96  # columns of the printed report
 
 
@@ -84,7 +85,7 @@ def _check_split(
     _logger.info("all ids: %s", printable(folder / f"{split}.json"))
     verdict, error = _verdict(config, found, source.annotations)
     objects = found.counts["usable"] - found.counts["crowds"]
-    if split == "train" and objects == boxes["left_out_of_training"]:
+    if split == "train" and 0 < objects == boxes["left_out_of_training"]:
         verdict += (
             f" None of the {objects} objects is large enough to train on: lower "
             "data.min_area_px."
@@ -231,8 +232,8 @@ def _draw(config: mlc.ConfigDict, found: Survey, folder: str) -> list[OddRecord]
     """The oddest records, as far as their images can be opened; kind by kind."""
     links = config.data.follow_links
     drawn: list[OddRecord] = []
-    for position, code, note in oddities(found, folder):
-        if len(drawn) == _NUM_PICTURES:
+    for tried, (position, code, note) in enumerate(oddities(found, folder)):
+        if len(drawn) == _NUM_PICTURES or tried == _MAX_TRIES:
             break
         seen = drawable(found, position, folder, follow_links=links)
         if seen is None:

@@ -64,7 +64,7 @@ def _masks_of(
     ids: set[int | str], source: CocoFile
 ) -> dict[int | str, tuple[Any, int, int]]:
     """Segmentation, height and width by id, of the listed records."""
-    rows = {identity: row for row, identity in enumerate(source.image_ids)}
+    rows = source.image_rows
     found: dict[int | str, tuple[Any, int, int]] = {}
     for record in source.annotations:
         identity = record.get("id") if isinstance(record, dict) else None
