@@ -36,8 +36,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             is "error".
         TooManySkipped: If more records have a problem than may be left out.
     """
-    sources = Sources.of(config, workdir).splits
     folder = workdir / "validation"
+    sources = Sources.of(config, workdir, made_in=folder).splits
     for split in ("train", "val"):  # a report is of the files as they are now, or gone
         for name in (f"{split}.json", f"{split}_sheet.png"):
             (folder / name).unlink(missing_ok=True)

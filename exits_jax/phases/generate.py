@@ -211,7 +211,7 @@ def _unreadable(objects: Instances, index: int) -> Skip:
         code, why = error.code, str(error)
     except FileNotFoundError as error:
         code, why = "E111", str(error)
-    return Skip(identity, code, f"Annotation {identity}: {why}")
+    return Skip(identity, code, f"Annotation {identity!r:.80}: {why}")
 
 
 def _trees(weights: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import ml_collections as mlc
 
 from exits_jax.phases.options import needs_warmup
+from exits_jax.phases.sources import refuse_changed
 from exits_jax.phases.workdir import Workdir
 
 DATA = ("seed", "data")
@@ -28,8 +29,9 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
 
     Raises:
         ConfigError: If a phase that it builds on is not finished, or if it was begun
-            with another configuration.
+            with another configuration or from annotations that were changed since.
     """
+    refuse_changed(workdir)
     runs = {
         "pretrain": config.pretrain.enabled,
         "warmup": needs_warmup(config),

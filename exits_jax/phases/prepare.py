@@ -25,7 +25,7 @@ from exits_jax.data.extreme_points import decode_mask, json_points
 from exits_jax.data.images import image_fault
 from exits_jax.export.files import json_text, write_json, write_json_lists
 from exits_jax.phases.order import begin
-from exits_jax.phases.sources import Sources, point_rule
+from exits_jax.phases.sources import Sources, point_rule, stamp
 from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
@@ -74,6 +74,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         images={split: str(item.images) for split, item in sources.splits.items()},
         sources={
             split: str(item.annotations) for split, item in sources.splits.items()
+        },
+        stamps={
+            split: stamp(item.annotations) for split, item in sources.splits.items()
         },
         counts={split: made.counts for split, made in splits.items()},
     )
@@ -186,8 +189,8 @@ def _check_crowds(
                 raise fault("E207", "Its polygons need the image's width, height.")
         except AnnotationError as error:
             message = (
-                f"Annotation {item.annotation_id}: this crowd region has no usable "
-                f"mask to pass on. {error}"
+                f"Annotation {item.annotation_id!r:.80}: this crowd region has no "
+                f"usable mask to pass on. {error}"
             )
             problems[row] = Problem(item.annotation_id, "E207", message, position)
     return _without(instances, problems)
@@ -213,7 +216,7 @@ def check_images(
     for row in np.flatnonzero(is_bad[instances.image]).tolist():
         code, why = looked[instances.image[row]] or ("", "")
         identity, position = instances[row].annotation_id, int(instances.position[row])
-        message = f"Annotation {identity}: {why}"
+        message = f"Annotation {identity!r:.80}: {why}"
         problems[row] = Problem(identity, code, message, position)
     return _without(instances, problems)
 

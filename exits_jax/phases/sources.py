@@ -1,10 +1,11 @@
 """Where the annotations and images of a run come from."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections as mlc
 
@@ -32,14 +33,52 @@ class Sources(NamedTuple):
     splits: dict[str, Source]
 
     @classmethod
-    def of(cls, config: mlc.ConfigDict, workdir: Workdir) -> "Sources":
+    def of(
+        cls, config: mlc.ConfigDict, workdir: Workdir, *, made_in: Path | None = None
+    ) -> "Sources":
         """What the configuration names; drawn or converted first where needed.
+
+        Args:
+            config: The configuration.
+            workdir: The work directory.
+            made_in: Where to draw or convert; the work directory itself if not given.
 
         Raises:
             ConfigError: If it names nothing.
             AnnotationError: If VOC's or SBD's files have faults that are not allowed.
         """
-        return cls(_maker(config)(config, workdir))
+        return cls(_maker(config)(config, made_in or workdir.path))
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """What tells whether a file is still the same."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    stat = path.stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+
+
+def refuse_changed(workdir: Workdir) -> None:
+    """Raises ConfigError if an annotation file is not the one that was prepared.
+
+    A file that is gone is no concern of the phases that do not read it.
+    """
+    facts = workdir.facts("prepare")
+    for split, known in facts.get("stamps", {}).items():
+        path = Path(facts["sources"][split])
+        if not path.is_file():
+            continue
+        stat = path.stat()
+        same_time = (stat.st_size, stat.st_mtime_ns) == (
+            known["bytes"],
+            known["mtime_ns"],
+        )
+        if not same_time and stamp(path)["sha256"] != known["sha256"]:
+            raise ConfigError(
+                f"{path} was changed after {workdir.path} was prepared from it. Use "
+                f"another --workdir, or remove {workdir / 'phases'} and what the "
+                "phases made."
+            )
 
 
 def point_rule(config: mlc.ConfigDict) -> PointsOf:
@@ -54,15 +93,20 @@ def point_rule(config: mlc.ConfigDict) -> PointsOf:
 
 def _maker(
     config: mlc.ConfigDict,
-) -> Callable[[mlc.ConfigDict, Workdir], dict[str, Source]]:
+) -> Callable[[mlc.ConfigDict, Path], dict[str, Source]]:
     if config.data.scenes.num_train:
         return _scenes
     if config.data.voc.devkit and not config.data.train:
+        if config.data.val:
+            raise ConfigError(
+                "data.val is set beside data.voc.devkit, which has a split of its own: "
+                "set data.train too, or neither."
+            )
         return _voc
     return _files
 
 
-def _scenes(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
+def _scenes(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
     scenes, folder = config.data.scenes, workdir / "scenes"
     _logger.info("drawing %d scenes", scenes.num_train + scenes.num_val)
     draw_scenes(
@@ -75,7 +119,7 @@ def _scenes(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
     return {split: Source(folder / f"{split}.json", folder / split) for split in splits}
 
 
-def _files(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
+def _files(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
     data = config.data
     if not data.train or not data.images:
         raise ConfigError(
@@ -88,7 +132,7 @@ def _files(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
     return splits
 
 
-def _voc(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Source]:
+def _voc(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
     """VOC's and SBD's own files, as COCO instances JSONs in the work directory."""
     devkit, sbd = Path(config.data.voc.devkit), config.data.voc.sbd
     wanted = {"train": "train_aug" if sbd else "train", "val": "val"}

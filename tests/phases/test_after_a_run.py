@@ -52,3 +52,18 @@ def test_a_crowd_mark_of_null_is_no_crowd(finished):
         (folder / "run" / "export" / "cvat" / "export_report.json").read_text()
     )
     assert report["counts"]["left_out"] == 0
+
+
+@pytest.mark.parametrize("phase", ["prepare", "generate"])
+def test_annotations_that_were_changed_since_are_named(finished, capsys, phase):
+    config, folder = finished
+    path = folder / "data" / "annotations.json"
+    config.generate.threshold = 0.3
+    path.touch()
+    assert main.run(config, "prepare") == main.OK  # another time, the same content
+    source = json.loads(path.read_text())
+    source["annotations"].pop()
+    path.write_text(json.dumps(source))
+    assert main.run(config, phase) == main.USAGE
+    said = capsys.readouterr().err
+    assert f"{path} was changed after" in said
