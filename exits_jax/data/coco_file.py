@@ -97,9 +97,9 @@ class CocoFile:
           parts: its fields; lists may hold entries that are not parsed yet.
 
         Raises:
-          AnnotationError: a list is missing or an entry has no id (E102), a number
-            outside the annotations is not finite (E104), an image id occurs twice
-            (E106).
+          AnnotationError: a list is missing, an entry has no id or a category id occurs
+            twice (E102), a number outside the annotations is not finite (E104), an
+            image id occurs twice (E106).
         """
         _check_lists(parts, name)
         self.name = name
@@ -114,8 +114,9 @@ class CocoFile:
                 if key != "annotations":
                     refuse_nan(value, f"{name}: `{key}`")
         self.image_ids = _ids(self.images, "images", name)
-        _ids(self.categories, "categories", name)
-        _refuse_repeats(self.image_ids, name)
+        category_ids = _ids(self.categories, "categories", name)
+        _refuse_repeats(self.image_ids, "image", "E106", name)
+        _refuse_repeats(category_ids, "category", "E102", name)
 
     @functools.cached_property
     def image_rows(self) -> dict[int | str, int]:
@@ -288,13 +289,13 @@ def _ids(records: Sequence[Any], key: str, name: str) -> list[int | str]:
     return ids
 
 
-def _refuse_repeats(ids: list[int | str], name: str) -> None:
+def _refuse_repeats(ids: list[int | str], kind: str, code: str, name: str) -> None:
     seen: set[int | str] = set()
     twice = [identity for identity in ids if identity in seen or seen.add(identity)]
     if twice:
         listed = ", ".join(repr(identity) for identity in twice[:_MAX_LISTED])
         raise fault(
-            "E106",
-            f"{name}: {len(twice)} image ids occur more than once: {listed}. "
-            "Image ids must be unique.",
+            code,
+            f"{name}: {len(twice)} {kind} ids occur more than once: {listed}. "
+            f"{kind.capitalize()} ids must be unique.",
         )

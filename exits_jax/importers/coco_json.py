@@ -7,18 +7,23 @@ from typing import Any
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.records import AnnotationError, fault, is_id
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
+from exits_jax.importers.json_files import tail_in
 
 Clicks = tuple[tuple[Any, ...], ...]
 ClicksOf = Callable[[dict[str, Any]], Clicks | None]
 
 
-def read_objects(source: str | Path, clicks_of: ClicksOf) -> Items:
+def read_objects(
+    source: str | Path, clicks_of: ClicksOf, images: str | Path | None = None
+) -> Items:
     """Yields the images of a COCO JSON, then its annotations.
 
     Args:
       source: a UTF-8 JSON file, with or without byte order mark.
       clicks_of: the clicks of a record; None: it has a box alone. Faults that it
         raises as AnnotationError reject the record.
+      images: the image folder, in which the end of `coco_url` is looked up where an
+        image has no `file_name`, as in LVIS.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -26,15 +31,17 @@ def read_objects(source: str | Path, clicks_of: ClicksOf) -> Items:
         image twice (E106) or is too large (E115).
     """
     file = CocoFile.read(source)
-    images: dict[int | str, ImageItem] = {}
+    known: dict[int | str, ImageItem] = {}
     for entry in file.images:
-        name = entry.get("file_name")
-        images[entry["id"]] = ImageItem(
+        name, url = entry.get("file_name"), entry.get("coco_url")
+        if name is None and isinstance(url, str):
+            name = tail_in(url, images)
+        known[entry["id"]] = ImageItem(
             name if isinstance(name, str) else "",
             entry.get("width"),
             entry.get("height"),
         )
-        yield images[entry["id"]]
+        yield known[entry["id"]]
     categories = {entry["id"]: entry.get("name") for entry in file.categories}
     for position in range(len(file.annotations)):
         record = f"entry {position} of annotations"
@@ -44,7 +51,7 @@ def read_objects(source: str | Path, clicks_of: ClicksOf) -> Items:
                 raise fault("E102", "It is not an object.")
             if is_id(found.get("id")):
                 record = f"annotation {found['id']!r:.40}"
-            yield _object(found, record, images, categories, clicks_of)
+            yield _object(found, record, known, categories, clicks_of)
         except AnnotationError as error:
             problem = error.problems[0]
             yield Rejected(record, problem.code, problem.message)

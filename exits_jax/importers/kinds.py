@@ -30,7 +30,9 @@ class Options(NamedTuple):
 
 
 KINDS = {
-    "extremenet": Kind("extremenet", "ExtremeNet JSON: COCO with extreme_points"),
+    "extremenet": Kind(
+        "extremenet", "ExtremeNet JSON: COCO with extreme_points", ("images",)
+    ),
     "open_images": Kind(
         "open_images",
         "Open Images boxes CSV with the columns XClick1X to XClick4Y",
@@ -45,7 +47,9 @@ KINDS = {
     ),
     "labelme": Kind("labelme", "labelme, one JSON or a folder of them", ("images",)),
     "csv": Kind("csv_table", "a table: file, category and four clicks per line"),
-    "coco_boxes": Kind("coco_boxes", "COCO instances, of which only boxes are taken"),
+    "coco_boxes": Kind(
+        "coco_boxes", "COCO instances, of which only boxes are taken", ("images",)
+    ),
 }
 
 

@@ -30,7 +30,16 @@ _REMARKS = {
 _READER_REMARKS = {  # codes that a reader puts into the field `flags` of an object
     "W217": "The path of the image led elsewhere; its last part was taken.",
 }
-_OURS = ("id", "image_id", "category_id", "bbox", "iscrowd", "extreme_points")
+_OURS = (
+    "id",
+    "image_id",
+    "category_id",
+    "bbox",
+    "iscrowd",
+    "extreme_points",
+    "segmentation",
+    "area",
+)
 
 
 class Summary(NamedTuple):

@@ -33,6 +33,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if not source.exists():
         raise FileNotFoundError(f"import.source: {source} does not exist.")
     output = Path(options.out or workdir / "imported.json")
+    if output.is_dir():
+        raise ConfigError(f"import.out: {output} is a folder; name a JSON file.")
     if source.resolve() in (output.resolve(), report_path(output).resolve()):
         raise ConfigError(f"import.out: {output} would overwrite the source {source}.")
     asked = kinds.Options(

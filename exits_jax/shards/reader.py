@@ -117,7 +117,7 @@ class ShardedImages:
             KeyError: If there is none; names the image and the folder.
         """
         try:
-            return self._positions[name]
+            return self._positions[os.path.normpath(name)]
         except KeyError:
             raise KeyError(
                 f"{self.folder} has no image {name!a:.200} in its split {self._split}."
@@ -135,7 +135,8 @@ class ShardedImages:
     def _positions(self) -> dict[str, int]:
         path = epath.Path(self.folder) / "annotations" / f"{self._split}_names.json"
         names: list[str] = json.loads(path.read_text())
-        return {name: i for i, name in reversed(list(enumerate(names)))}
+        numbered = reversed(list(enumerate(names)))
+        return {os.path.normpath(name): i for i, name in numbered}
 
     @cached_property
     def _source(self) -> Any:

@@ -202,3 +202,10 @@ def test_by_id_finds_a_field_of_the_first_record_that_has_the_id():
     found = ById(records, "x")
     assert dict(found) == {1: "first", "1": "text"}
     assert 2 not in found and found.get(3) is None
+
+
+def test_a_category_id_that_occurs_twice_is_refused(tmp_path):
+    source = {**SOURCE, "categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]}
+    with pytest.raises(AnnotationError, match="category ids .* once: 3") as caught:
+        read(tmp_path, json.dumps(source))
+    assert caught.value.problems[0].code == "E102"

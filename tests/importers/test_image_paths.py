@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exits_jax.importers import label_studio, labelme
+from exits_jax.importers import coco_boxes, label_studio, labelme
 from exits_jax.importers.items import ObjectItem, Rejected
 from exits_jax.importers.json_files import tail_in
 from tests.importers.test_label_studio import annotation, keypoints, rectangle, task
@@ -107,3 +107,16 @@ def test_an_end_of_a_labelme_path_that_is_taken_is_marked(tmp_path, images):
     (item,) = labelme.read(tmp_path / "labels", images)
     assert item.image.file_name == "s/a.png"
     assert item.extra == {"flags": ["W217"]}
+
+
+def test_images_without_a_name_are_found_by_their_url(tmp_path, images):
+    url = "http://images.cocodataset.org/s/a.png"
+    record = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}
+    source = {
+        "images": [{"id": 1, "coco_url": url, "width": 9, "height": 9}],
+        "annotations": [record],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "lvis.json").write_text(json.dumps(source))
+    image, item = coco_boxes.read(tmp_path / "lvis.json", images)
+    assert image.file_name == item.image.file_name == "s/a.png"
