@@ -126,6 +126,8 @@ def _object(shape: Element, image: ImageItem, record: str) -> ObjectItem:
         clicks = _joints(shape)
     elif shape.tag == "box":
         box = _upright_box(shape)
+    elif shape.tag == "tag":
+        raise fault("E221", "A <tag> is about the whole image, not an object.")
     else:
         raise fault(
             "E217",

@@ -14,6 +14,7 @@ from exits_jax.importers.json_files import (
     short,
 )
 
+_NO_SHAPES = ("choices", "relation", "rating", "textarea", "taxonomy", "number")
 _IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
 _LONGEST_NAME = 60  # of a region or task, in messages
 
@@ -44,6 +45,8 @@ def read_region(entry: Any, number: int) -> Region:
     if not isinstance(entry, dict):
         raise fault("E102", f"The region is {short(entry)}; expected an object.")
     kind, value = entry.get("type"), entry.get("value")
+    if kind in _NO_SHAPES:
+        raise fault("E221", f"A {kind} is no shape: it marks no object.")
     if kind not in ("keypointlabels", "rectanglelabels"):
         raise fault(
             "E217",

@@ -13,6 +13,8 @@ from exits_jax.importers.write import Summary, report_path, write_items
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
+# Left out as they should be: no submitted annotation, no single object, no object.
+_BY_RULE = ("E218", "E219", "E220", "E221")
 _PROGRESS_EVERY = 1_000_000
 
 
@@ -62,7 +64,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         if warning := kinds.box_only_warning(kind):
             _logger.warning("%s", warning)
     limit = config.data.max_skip_fraction
-    if counts["rejected"] > limit * counts["records"]:
+    by_rule = sum(summary.rejected.get(code, (0, ""))[0] for code in _BY_RULE)
+    if counts["rejected"] - by_rule > limit * (counts["records"] - by_rule):
         raise TooManySkipped(
             f"{counts['rejected']} of {counts['records']} records of {source} were "
             f"rejected, more than data.max_skip_fraction = {limit}. "

@@ -88,20 +88,24 @@ class ExitsBuilder(FileReaderBuilder, skip_registration=True):
         source = describe(splits, self.name, shard_mb)
         if (folder / INFO).exists():
             return self._found(folder, source)
-        packing.claim(folder, source)
-        shards, num_reused = packing.write_missing(
-            folder,
-            splits,
-            self._plan(splits, shard_mb * 2**20),
-            schema,
-            source["digest"],
-            num_workers,
-        )
-        metadata = {"categories": categories, "source_sha256": source["digest"]}
-        info = self._describe(make_features(schema), metadata)
-        info.set_splits(self._splits(shards))
-        packing.publish(folder, info, splits, shards, source)
-        packing.tidy(folder)
+        with packing.alone(folder):
+            if (folder / INFO).exists():  # finished by another process just now
+                packing.tidy(folder)
+                return self._found(folder, source)
+            packing.claim(folder, source)
+            shards, num_reused = packing.write_missing(
+                folder,
+                splits,
+                self._plan(splits, shard_mb * 2**20),
+                schema,
+                source["digest"],
+                num_workers,
+            )
+            metadata = {"categories": categories, "source_sha256": source["digest"]}
+            info = self._describe(make_features(schema), metadata)
+            info.set_splits(self._splits(shards))
+            packing.publish(folder, info, splits, shards, source)
+            packing.tidy(folder)
         self.info.read_from_directory(self.data_dir)
         return packing.summary(folder, shards, num_reused)
 

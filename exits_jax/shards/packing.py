@@ -1,5 +1,7 @@
 """The steps of packing: claim a folder, write its shards, publish the whole."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -15,7 +17,7 @@ from etils import epath
 from exits_jax.shards.features import Schema
 from exits_jax.shards.manifest import INFO, MANIFEST, Manifest
 from exits_jax.shards.source import Split
-from exits_jax.shards.storage import ShardError, to_json, write_bytes
+from exits_jax.shards.storage import ShardError, is_remote, to_json, write_bytes
 from exits_jax.shards.writer import (
     BUILDING,
     ShardFile,
@@ -42,6 +44,29 @@ class Packed(NamedTuple):
     shards: int
     bytes: int  # of the shards
     reused: int  # shards that were there already
+
+
+@contextlib.contextmanager
+def alone(folder: epath.Path) -> Iterator[None]:
+    """Keeps a second process from packing into a local folder meanwhile.
+
+    Raises:
+        PackError: If one is at work there.
+    """
+    if is_remote(folder):
+        yield  # object stores have no locks
+        return
+    notes = Path(os.fspath(folder / BUILDING))
+    notes.mkdir(parents=True, exist_ok=True)
+    with (notes / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PackError(
+                f"Another process is packing into {os.fspath(folder)}. Wait for its "
+                "end, then give the same command again."
+            ) from None
+        yield
 
 
 def claim(folder: epath.Path, source: dict[str, Any]) -> None:

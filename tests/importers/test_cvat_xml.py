@@ -216,8 +216,13 @@ def test_malformed_fields_are_rejected_by_code(tmp_path, shape, code):
     assert code_of(tmp_path, shape) == code
 
 
+def test_a_tag_of_the_image_is_no_object(tmp_path):
+    rejected, image = items(tmp_path, element("tag", label="outdoor"))
+    assert rejected.code == "E221" and isinstance(image, ImageItem)
+
+
 @pytest.mark.parametrize(
-    "tag", ["polygon", "polyline", "mask", "ellipse", "cuboid", "tag", "novelty"]
+    "tag", ["polygon", "polyline", "mask", "ellipse", "cuboid", "novelty"]
 )
 def test_shapes_without_extreme_clicks_are_rejected_with_a_reason(tmp_path, tag):
     rejected, _ = items(tmp_path, element(tag, label="cat", points=TEXT))
@@ -483,7 +488,7 @@ JUNK = st.one_of(
     st.sampled_from(["nan", "-inf", "1e400", "0", "-1", "1,2", ";;", ",", "1,2;" * 9]),
 )
 FIELDS = ("label", "points", "group_id", "xtl", "ytl", "xbr", "ybr", "rotation")
-CODES = {"E104", "E108", "E112", "E201", "E207", "E215", "E217"}
+CODES = {"E104", "E108", "E112", "E201", "E207", "E215", "E217", "E221"}
 
 
 @settings(

@@ -1,5 +1,6 @@
 """Training on shards is training on the image files, bit for bit."""
 
+import fcntl
 import shutil
 
 import pytest
@@ -54,3 +55,30 @@ def test_packing_without_a_place_is_refused(folder, capsys):
     assert main.run(config, "prepare") == main.OK
     assert main.run(config, "pack") == main.USAGE
     assert "--config.data.shards=FOLDER" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_pack_into_one_folder(folder, capsys):
+    shards = folder / "shards"
+    config = toy.config_for(folder, folder / "run", data__shards=str(shards))
+    assert main.run(config, "prepare") == main.OK
+    notes = shards / "exits_custom" / "1.0.0" / "building"
+    notes.mkdir(parents=True)
+    with (notes / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main.run(config, "pack") == main.USAGE
+    assert "Another process is packing into" in capsys.readouterr().err
+    assert main.run(config, "pack") == main.OK
+    assert not notes.exists()
+
+
+def test_shards_of_another_split_are_named(folder, capsys):
+    config = toy.config_for(folder, folder / "run", data__shards=str(folder / "shards"))
+    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "pack") == main.OK
+    (folder / "images" / "0001.jpg").rename(folder / "images" / "x.jpg")
+    text = (folder / "annotations.json").read_text().replace("0001.jpg", "x.jpg")
+    (folder / "annotations.json").write_text(text)
+    other = toy.config_for(folder, folder / "other", data__shards=config.data.shards)
+    assert main.run(other, "prepare") == main.OK
+    assert main.run(other, "warmup") == main.USAGE
+    assert "has no image 'x.jpg'" in capsys.readouterr().err
