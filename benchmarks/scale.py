@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -124,6 +125,7 @@ def _read(kind: str, folder: Path) -> str:
         folder / f"{kind}.json", folder / "images", points_of=points_of
     )
     kept, problems = check_images(found.instances, full=False)
+    shutil.rmtree(folder / f"{kind}_columns", ignore_errors=True)
     columns = kept.save(folder / f"{kind}_columns")
     return f"{len(columns)} objects, {len(found.skipped) + len(problems)} problems"
 

@@ -190,7 +190,8 @@ def _explain_typo(argv: Sequence[str]) -> None:
             last = name.rpartition(".")[2]
             near += [field for field in known if field.rpartition(".")[2] == last]
             hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-            sys.exit(_fail(f"The configuration has no field {name!r}.{hint}", USAGE))
+            said = f"The configuration has no field {name!r}.{hint}"
+            sys.exit(_fail(said.replace("importing.", "import."), USAGE))
 
 
 def _names(config, prefix: str = ""):

@@ -151,11 +151,12 @@ class _Reader:
             self._seen.add(annotation_id)
             row = self._row_of(record, annotation_id)
             image = self._image_at(row, annotation_id)
-            record = self._with_points(record, row, image, position)
+            record, remark = self._with_points(record, row, image, position)
             instance = read_instance(record, image, self._categories)
             if not self._source.annotations.is_strict:
                 refuse_nan(record, f"Annotation {annotation_id!r}: one of its fields")
             self.table.add(instance, position, row)
+            self.remarks += remark
         except AnnotationError as error:
             problem = error.problems[0]
             self.skipped.append(
@@ -164,15 +165,15 @@ class _Reader:
 
     def _with_points(
         self, record: dict[str, Any], row: int, image: StoredImage, position: int
-    ) -> dict[str, Any]:
-        """The record with the points of its mask, if it has no others."""
+    ) -> tuple[dict[str, Any], list[Problem]]:
+        """The record with the points of its mask, if it has no others; a remark."""
         if (
             self._points_of is None
             or record.get("extreme_points")
             or not record.get("segmentation")
             or record.get("iscrowd") == 1
         ):
-            return record
+            return record, []
         annotation_id = record["id"]
         height, width = image.size
         sized = {**self._source.images[row], "height": height, "width": width}
@@ -184,11 +185,10 @@ class _Reader:
             if record.get("bbox") is None:
                 raise fault(code, f"{message} It is left out.") from error
             message = f"{message} It keeps only its box."
-            self.remarks.append(Problem(annotation_id, code, message, position))
-            return record
+            return record, [Problem(annotation_id, code, message, position)]
         if points is None:
-            return record
-        return {**record, "extreme_points": points.tolist()}
+            return record, []
+        return {**record, "extreme_points": points.tolist()}, []
 
     def _row_of(self, record: dict[str, Any], annotation_id: int | str) -> int:
         image_id = record.get("image_id")

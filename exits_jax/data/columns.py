@@ -108,8 +108,14 @@ class Instances(Sequence[Instance]):
         return cls({file.stem: _mapped(file) for file in files}, folder)
 
     def save(self, folder: str | Path) -> "Instances":
-        """Writes the columns into an empty folder and opens them there."""
+        """Writes the columns into an empty folder and opens them there.
+
+        Raises:
+          FileExistsError: other columns lie there, of which some would stay.
+        """
         Path(folder).mkdir(parents=True, exist_ok=True)
+        if any(Path(folder).glob("*.npy")):
+            raise FileExistsError(f"{folder} already holds columns of objects.")
         for name, column in self._columns.items():
             np.save(Path(folder) / f"{name}.npy", column)
         return _open(Path(folder), self._images)
@@ -308,6 +314,9 @@ class _Values(Sequence[Any]):
         return len(self._data if self._ends is None else self._ends)
 
     def __getitem__(self, index) -> Any:
+        index = range(len(self))[index]
+        if isinstance(index, range):
+            return [self[row] for row in index]
         if self._ends is None:
             return int(self._data[index])
         start = int(self._ends[index - 1]) if index else 0

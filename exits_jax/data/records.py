@@ -122,7 +122,7 @@ def read_instance(
         extreme_points=extreme_points,
         box=box,
         is_crowd=bool(is_crowd),
-        flags=image.flags + flags,
+        flags=tuple(sorted(image.flags + flags)),
     )
 
 

@@ -61,10 +61,14 @@ def write_json_lists(
     Raises:
         ValueError: If a number in `fields` is not finite.
     """
+    try:
+        head = [f"{json.dumps(name)}: {json_text(v)}" for name, v in fields.items()]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; numbers in JSON must be finite.") from error
     with whole_file(path) as file:
         opening = "{"
-        for name, value in fields.items():
-            file.write(f"{opening}{json.dumps(name)}: {json_text(value)}")
+        for text in head:
+            file.write(opening + text)
             opening = ",\n"
         for name, entries in lists.items():
             file.write(f"{opening}{json.dumps(name)}: [")

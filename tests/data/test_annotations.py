@@ -646,3 +646,11 @@ def test_any_value_of_any_field_gives_an_instance_or_a_problem(
         x0, y0, x1, y1 = instance.box
         assert 0 <= x0 < x1 <= WIDTH
         assert 0 <= y0 < y1 <= HEIGHT
+
+
+def test_a_skipped_record_carries_no_remark(folder):
+    rule = partial(points_of_record, mode="clean")
+    record = annotation(extreme_points=..., segmentation=[[1, 2, 3]], category_id=9)
+    found = read(folder, instances(record), points_of=rule, max_skip_fraction=1.0)
+    assert [problem.code for problem in found.skipped] == ["E108"]
+    assert found.remarks == []

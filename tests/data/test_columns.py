@@ -241,3 +241,18 @@ def test_pixels_are_those_of_the_file_where_nothing_else_is_said(tmp_path):
     assert columns.read(0).shape == (40, 50, 3)
     assert columns.read(0)[0, 0].tolist() == [1, 2, 3]
     assert columns.name(0) == str(path)
+
+
+def test_columns_are_not_saved_over_others(tmp_path):
+    Instances.of([example(1, annotation_id="text")]).save(tmp_path)
+    with pytest.raises(FileExistsError, match="already holds columns"):
+        Instances.of([example(1)]).save(tmp_path)
+
+
+def test_paths_take_every_index_that_a_list_takes():
+    columns = Instances.of([example(number) for number in range(3)])
+    names = ["0.jpg", "1.jpg", "2.jpg"]
+    assert columns.paths[-1] == "2.jpg" and columns.paths[-3] == "0.jpg"
+    assert columns.paths[::-1] == names[::-1]
+    with pytest.raises(IndexError):
+        columns.paths[3]
