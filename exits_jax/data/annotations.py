@@ -176,7 +176,8 @@ class _Reader:
             return record, []
         annotation_id = record["id"]
         height, width = image.size
-        sized = {**self._source.images[row], "height": height, "width": width}
+        image_id = self._source.image_ids[row]
+        sized = {"id": image_id, "height": height, "width": width}
         try:
             points = self._points_of(record, sized)
         except AnnotationError as error:

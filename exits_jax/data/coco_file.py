@@ -5,7 +5,6 @@ is in memory, and only the place of each record is kept.
 """
 
 import codecs
-import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +34,18 @@ class Records(Sequence[Any]):
         return len(self._entries)
 
     def __getitem__(self, position) -> Any:
-        """The entry at a position, or a list of them for a slice."""
+        """The entry at a position, or a list of them for a slice.
+
+        Raises:
+          AnnotationError: it is JSON that no parser takes (E101), such as 1e400.
+        """
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
         return _parse(self._entries[position])
 
     def __iter__(self) -> Iterator[Any]:
-        """The entries in file order."""
-        return map(_parse, self._entries)
+        """The entries in file order; None for one that no parser takes."""
+        return map(_parse_or_none, self._entries)
 
     @property
     def is_strict(self) -> bool:
@@ -62,11 +65,7 @@ class ById(Mapping[int | str, Any]):
         self._records, self._field = records, field
         self._places: dict[int | str, int] = {}
         first: set[int | str] = set()
-        for place in range(len(records)):
-            try:
-                record = records[place]
-            except AnnotationError:  # cannot be parsed; the reader has skipped it
-                continue
+        for place, record in enumerate(records):
             if not isinstance(record, dict) or not is_id(record.get("id")):
                 continue
             if record["id"] not in first and record.get(field):
@@ -117,11 +116,7 @@ class CocoFile:
         category_ids = _ids(self.categories, "categories", name)
         _refuse_repeats(self.image_ids, "image", "E106", name)
         _refuse_repeats(category_ids, "category", "E102", name)
-
-    @functools.cached_property
-    def image_rows(self) -> dict[int | str, int]:
-        """The place of each image among the images, by its id."""
-        return {identity: row for row, identity in enumerate(self.image_ids)}
+        self.image_rows = {identity: k for k, identity in enumerate(self.image_ids)}
 
     @classmethod
     def read(cls, path: str | Path) -> "CocoFile":
@@ -244,6 +239,13 @@ def _parse(entry: Any) -> Any:
     except (RecursionError, ValueError) as error:
         start = bytes(memoryview(entry)[:60])
         raise fault("E101", f"{start!r}... cannot be parsed: {error}.") from error
+
+
+def _parse_or_none(entry: Any) -> Any:
+    try:
+        return _parse(entry)
+    except AnnotationError:
+        return None
 
 
 def _finite(text: str) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -44,7 +44,10 @@ Outcome = PseudoInstance | Skip
 
 @runtime_checkable
 class Source(Protocol):
-    """A COCO instances file whose records may be parsed when they are asked for."""
+    """A COCO instances file whose records may be parsed when they are asked for.
+
+    Walked through, a record that no parser takes is None, which has no id.
+    """
 
     @property
     def annotations(self) -> Sequence[Any]:
@@ -57,8 +60,8 @@ class Source(Protocol):
         ...
 
     @property
-    def image_ids(self) -> Sequence[int | str]:
-        """Their ids."""
+    def image_rows(self) -> Mapping[int | str, int]:
+        """The place of each image, by its id."""
         ...
 
     @property
@@ -134,13 +137,11 @@ class _Records:
         self.num_masks = self.num_crowds = 0
         self._source = source
         self._outcomes = iter(outcomes)
-        self._image_rows: dict[Any, int] | None = None
 
     def __iter__(self) -> Iterator[str]:
         missing: list[Any] = []
         place, outcome = self._next()
-        for position in range(len(self._source.annotations)):
-            record = self._record(position)
+        for position, record in enumerate(self._source.annotations):
             if place == position:
                 _check_owner(record, position, outcome)
                 if isinstance(outcome, PseudoInstance):
@@ -168,23 +169,12 @@ class _Records:
                 "accounted for."
             )
 
-    def _record(self, position: int) -> Any:
-        """A record; None, which has no id, for one that nobody can parse."""
-        try:
-            return self._source.annotations[position]
-        except ValueError:
-            return None
-
     def _next(self) -> tuple[int | None, Any]:
         return next(self._outcomes, (None, None))
 
     def _has_mask(self, record: dict[str, Any]) -> bool:
-        if self._image_rows is None:
-            self._image_rows = {
-                identity: row for row, identity in enumerate(self._source.image_ids)
-            }
-        image_id = record.get("image_id")
-        row = self._image_rows.get(image_id) if _is_id(image_id) else None
+        image_id: Any = record.get("image_id")
+        row = self._source.image_rows.get(image_id) if _is_id(image_id) else None
         image = {} if row is None else self._source.images[row]
         return _has_mask(record, (image.get("height"), image.get("width")))
 

@@ -28,7 +28,7 @@ _REMARKS = {
     "points_disagree_with_box": "The box is not that of the clicks; the clicks count.",
 }
 _READER_REMARKS = {  # codes that a reader puts into the field `flags` of an object
-    "W217": "The path of the image led elsewhere; its last part was taken.",
+    "W217": "The path of the image led elsewhere; an end of it was taken.",
 }
 _OURS = (
     "id",

@@ -17,7 +17,7 @@ from exits_jax.data.survey import Survey, record_at, survey
 from exits_jax.export.files import write_json
 from exits_jax.export.problem_sheet import OddRecord, look_at, write_problem_sheet
 from exits_jax.phases.prepare import check_split
-from exits_jax.phases.sources import Source, Sources
+from exits_jax.phases.sources import Source, find_sources
 from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         TooManySkipped: If more records have a problem than may be left out.
     """
     folder = workdir / "validation"
-    sources = Sources.of(config, workdir, made_in=folder).splits
+    sources = find_sources(config, folder)
     for split in ("train", "val"):  # a report is of the files as they are now, or gone
         for name in (f"{split}.json", f"{split}_sheet.png"):
             (folder / name).unlink(missing_ok=True)

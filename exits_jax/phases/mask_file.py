@@ -51,7 +51,7 @@ class MaskFile:
         self._min_score = min_score
         self._incomplete: set[int] = set()
         self._category_of, self._categories = _classes(source.categories)
-        self._image_of = {key: k for k, key in enumerate(source.image_ids)}
+        self._image_of = source.image_rows
         self._kept, self._image_row = self._select()
 
     @property

@@ -25,7 +25,7 @@ from exits_jax.data.extreme_points import decode_mask, json_points
 from exits_jax.data.images import image_fault
 from exits_jax.export.files import json_text, write_json, write_json_lists
 from exits_jax.phases.order import begin
-from exits_jax.phases.sources import Sources, point_rule, stamp
+from exits_jax.phases.sources import find_sources, point_rule, stamp
 from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
@@ -50,10 +50,12 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """
     if not begin(config, workdir, "prepare"):
         return
-    sources = Sources.of(config, workdir)
+    sources = find_sources(config, workdir.path)
+    files = {split: source.annotations for split, source in sources.items()}
+    stamps = {split: stamp(path) for split, path in files.items() if path.is_file()}
     splits = {
         split: _prepare_split(config, split, source.annotations, source.images)
-        for split, source in sources.splits.items()
+        for split, source in sources.items()
     }
     folder = workdir / "annotations"
     for split, made in splits.items():
@@ -71,13 +73,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         )
     workdir.finish(
         "prepare",
-        images={split: str(item.images) for split, item in sources.splits.items()},
-        sources={
-            split: str(item.annotations) for split, item in sources.splits.items()
-        },
-        stamps={
-            split: stamp(item.annotations) for split, item in sources.splits.items()
-        },
+        images={split: str(source.images) for split, source in sources.items()},
+        sources={split: str(path) for split, path in files.items()},
+        stamps=stamps,
         counts={split: made.counts for split, made in splits.items()},
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,27 +26,28 @@ class Source(NamedTuple):
     images: Path
 
 
-class Sources(NamedTuple):
-    """The splits of a run by name: "train" and, where there is one, "val"."""
+def find_sources(config: mlc.ConfigDict, folder: Path) -> dict[str, Source]:
+    """The splits that the configuration names: "train" and, where there is one, "val".
 
-    splits: dict[str, Source]
+    Args:
+        config: The configuration.
+        folder: Where scenes are drawn and VOC's files converted, if that is asked for.
 
-    @classmethod
-    def of(
-        cls, config: mlc.ConfigDict, workdir: Workdir, *, made_in: Path | None = None
-    ) -> "Sources":
-        """What the configuration names; drawn or converted first where needed.
-
-        Args:
-            config: The configuration.
-            workdir: The work directory.
-            made_in: Where to draw or convert; the work directory itself if not given.
-
-        Raises:
-            ConfigError: If it names nothing.
-            AnnotationError: If VOC's or SBD's files have faults that are not allowed.
-        """
-        return cls(_maker(config)(config, made_in or workdir.path))
+    Raises:
+        ConfigError: If it names nothing.
+        AnnotationError: If VOC's or SBD's files have faults that are not allowed.
+    """
+    data = config.data
+    if data.scenes.num_train:
+        return _scenes(config, folder / "scenes")
+    if not data.voc.devkit or data.train:
+        return _files(config)
+    if data.val:
+        raise ConfigError(
+            "data.val is set beside data.voc.devkit, which has a split of its own: set "
+            "data.train too, or neither."
+        )
+    return _voc(config, folder / "voc")
 
 
 def stamp(path: Path) -> dict[str, Any]:
@@ -91,23 +91,8 @@ def point_rule(config: mlc.ConfigDict) -> PointsOf:
     )
 
 
-def _maker(
-    config: mlc.ConfigDict,
-) -> Callable[[mlc.ConfigDict, Path], dict[str, Source]]:
-    if config.data.scenes.num_train:
-        return _scenes
-    if config.data.voc.devkit and not config.data.train:
-        if config.data.val:
-            raise ConfigError(
-                "data.val is set beside data.voc.devkit, which has a split of its own: "
-                "set data.train too, or neither."
-            )
-        return _voc
-    return _files
-
-
-def _scenes(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
-    scenes, folder = config.data.scenes, workdir / "scenes"
+def _scenes(config: mlc.ConfigDict, folder: Path) -> dict[str, Source]:
+    scenes = config.data.scenes
     _logger.info("drawing %d scenes", scenes.num_train + scenes.num_val)
     draw_scenes(
         folder,
@@ -119,7 +104,7 @@ def _scenes(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
     return {split: Source(folder / f"{split}.json", folder / split) for split in splits}
 
 
-def _files(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
+def _files(config: mlc.ConfigDict) -> dict[str, Source]:
     data = config.data
     if not data.train or not data.images:
         raise ConfigError(
@@ -132,8 +117,8 @@ def _files(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
     return splits
 
 
-def _voc(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
-    """VOC's and SBD's own files, as COCO instances JSONs in the work directory."""
+def _voc(config: mlc.ConfigDict, folder: Path) -> dict[str, Source]:
+    """VOC's and SBD's own files, as COCO instances JSONs in a folder."""
     devkit, sbd = Path(config.data.voc.devkit), config.data.voc.sbd
     wanted = {"train": "train_aug" if sbd else "train", "val": "val"}
     made = {
@@ -144,10 +129,10 @@ def _voc(config: mlc.ConfigDict, workdir: Path) -> dict[str, Source]:
         _refuse_faults(config, found)
     splits = {}
     for split, found in made.items():
-        path = workdir / "voc" / f"{found.split}.json"
+        path = folder / f"{found.split}.json"
         write_json(path, found.source)
         faults = [problem._asdict() for problem in found.problems]
-        write_json(workdir / "voc" / f"{found.split}_problems.json", faults)
+        write_json(folder / f"{found.split}_problems.json", faults)
         splits[split] = Source(path, found.image_root)
     return splits
 

@@ -275,9 +275,10 @@ class Counted(Records):
 
     asked = 0
 
-    def __getitem__(self, position):
-        self.asked += 1
-        return super().__getitem__(position)
+    def __iter__(self):
+        for entry in super().__iter__():
+            self.asked += 1
+            yield entry
 
 
 def test_records_go_through_one_at_a_time(tmp_path):

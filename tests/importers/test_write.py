@@ -178,7 +178,7 @@ def test_what_was_put_right_is_a_remark(folder):
 def test_what_a_reader_flags_is_a_remark(folder):
     summary = write(folder, [made.item(extra={"flags": ["W217", "old"]})])
     assert summary.remarks == {
-        "W217": (1, "The path of the image led elsewhere; its last part was taken.")
+        "W217": (1, "The path of the image led elsewhere; an end of it was taken.")
     }
 
 
