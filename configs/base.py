@@ -14,6 +14,12 @@ def get_config() -> mlc.ConfigDict:
     config.workdir = "runs/base"
     config.seed = 0  # baseline
     config.batch_size = 32  # over all devices; baseline: 8 GPUs x 4
+    config.grad_accum = 1  # parts of a batch that are computed one after the other
+    config.compilation_cache = ""  # folder; empty: WORKDIR/compilation_cache
+
+    config.mesh = mesh = mlc.ConfigDict()  # devices; -1: as many as are left
+    mesh.data = -1  # the batch alone is split over this axis
+    mesh.fsdp = 1  # batch, parameters, optimizer and teacher over this one
 
     config.data = data = mlc.ConfigDict()
     data.train = ""  # COCO instances JSON: extreme points, or masks to take them from
@@ -40,6 +46,8 @@ def get_config() -> mlc.ConfigDict:
     data.cache_mb = 256  # decoded images kept in memory, per process
     data.num_workers = 0  # processes that make batches; 0: threads of this one
     data.num_threads = 4
+    data.read_retries = 3  # of a read that fails for a reason that may pass
+    data.stall_s = 120.0  # a step that waits longer for its input says so
     data.scenes = mlc.ConfigDict()  # drawn scenes instead of files, for the quickstart
     data.scenes.num_train = 0
     data.scenes.num_val = 0
@@ -62,6 +70,9 @@ def get_config() -> mlc.ConfigDict:
     crop.flip_rate = 0.5  # baseline
     crop.photometric = True  # baseline: jitter, grey and blur of the student's view
 
+    config.augment = mlc.ConfigDict()
+    config.augment.on_device = False  # photometric changes by the accelerator
+
     config.model = model = mlc.ConfigDict()
     model.size = "base"  # Sec. 4.1: ViT-Base
     model.dim = placeholder(int)  # given: overrides the size's
@@ -75,7 +86,8 @@ def get_config() -> mlc.ConfigDict:
     model.extractor_stem = "patch"  # similarity extractor (86 M, Table a5)
     model.extractor_init = "normal"  # baseline; "xavier": MAE, for random weights
     model.extractor_query_is_key = False  # ours: W_k starts as W_q, likewise
-    model.remat = False  # recompute blocks in the backward pass to save memory
+    model.scan = False  # one block compiled for all: shorter compilation
+    model.remat = "none"  # recomputed backwards: "dots" all but products, or "block"
     model.dtype = "bfloat16"  # activations; parameters and losses are float32
 
     config.decoder = decoder = mlc.ConfigDict()
@@ -160,10 +172,16 @@ def get_config() -> mlc.ConfigDict:
     train.checkpoint_every = 500
     train.log_every = 20
     train.keep_checkpoints = 2
+    train.best_metric = ""  # such as "loss/total": the lowest is kept besides
+    train.keep_best = 1
+    train.max_bad_steps = 10  # steps skipped for a loss that is not finite
+    train.strict_resume = False  # True: a broken newest checkpoint is an error
 
     config.generate = generate = mlc.ConfigDict()
     generate.splits = ("train", "val")
-    generate.batch_size = 32
+    generate.batch_size = 32  # of each process
+    generate.part_size = 512  # objects of a file that a restart need not make again
+    generate.checkpoint = "latest"  # or "best", by train.best_metric
     generate.threshold = 0.1  # baseline
     generate.weights = "student"  # baseline; or "teacher", "both" (mean of logits)
     generate.flip = False  # average with the mirror image

@@ -55,6 +55,17 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes of a pod or cluster first."
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0, where no pod, Slurm or Open MPI tells; with "
+    "--num_processes and --process_id.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See above.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "See above; counts from 0.")
+_HEARTBEAT_S = flags.DEFINE_integer(
+    "heartbeat_s", 30, "A process that is silent for so long ends all others."
+)
 _logger = logging.getLogger("exits_jax")
 
 
@@ -66,11 +77,28 @@ def main(argv: Sequence[str]) -> int:
     if _CONFIG.value is None:
         return _fail("--config=configs/....py is required; see --help.", USAGE)
     if _DISTRIBUTED.value:
-        jax.distributed.initialize()
+        fault = _join()
+        if fault:
+            return _fail(fault, USAGE)
     config = _CONFIG.value
     if _WORKDIR.value:
         config.workdir = _WORKDIR.value
     return run(config, _PHASE.value)
+
+
+def _join() -> str | None:
+    """Joins the other processes; says what is wrong with the flags or the cluster."""
+    given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if any(flag is not None for flag in given) and None in given:
+        return (
+            "--coordinator_address, --num_processes and --process_id are one set: give "
+            "all three, or none where the cluster tells."
+        )
+    try:
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=_HEARTBEAT_S.value)
+    except (RuntimeError, ValueError) as error:
+        return f"The other processes could not be joined: {error}"
+    return None
 
 
 def run(config: mlc.ConfigDict, phase: str | None = None) -> int:

@@ -4,6 +4,7 @@ Pre-norm blocks, one fused query-key-value projection with bias, exact GELU, Lay
 with eps 1e-6, as in MAE and DeiT. Patches are read in row-major order.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import bicubic_matrix
 
 SIZES = {  # width, blocks, heads
@@ -26,6 +28,11 @@ SIZES = {  # width, blocks, heads
 INITS = {  # how linear layers start
     "normal": nnx.initializers.truncated_normal(0.02),  # the paper's baseline
     "xavier": nnx.initializers.xavier_uniform(),  # MAE: more contrast in attention
+}
+REMAT = {  # what is saved of each block for the backward pass
+    "none": jax.checkpoint_policies.everything_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # linear layers
+    "block": jax.checkpoint_policies.nothing_saveable,  # its input alone
 }
 
 
@@ -43,7 +50,8 @@ class VitConfig(NamedTuple):
     class_token: bool = True
     init: str = "normal"  # of linear layers, see `INITS`
     query_is_key: bool = False  # start with W_k = W_q: attention starts as similarity
-    remat: bool = False  # recompute each block in the backward pass
+    remat: str = "none"  # what the backward pass computes again, see `REMAT`
+    scan: bool = False  # one compiled block for all of them, see `run_blocks`
     dtype: DTypeLike = jnp.float32  # of activations; parameters stay in float32
 
 
@@ -98,7 +106,7 @@ class VisionTransformer(nnx.Module):
         positions = self.positions(side).astype(patches.dtype)
         tokens = patches.reshape(patches.shape[0], side * side, -1)
         tokens = tokens + positions[None, -side * side :]
-        return self._with_class_token(tokens)
+        return keep_rows_split(self._with_class_token(tokens))
 
     def encode(
         self, tokens: Float[Array, "b t d"], keep: Int[Array, "b k"] | None = None
@@ -114,9 +122,7 @@ class VisionTransformer(nnx.Module):
             first = int(self.config.class_token)
             kept = jnp.take_along_axis(tokens[:, first:], keep[..., None], axis=1)
             tokens = jnp.concatenate([tokens[:, :first], kept], axis=1)
-        for block in self.blocks:
-            tokens = _run(block, tokens, remat=self.config.remat)
-        return self.norm(tokens)
+        return self.norm(run_blocks(self.blocks, tokens, self.config))
 
     def block_outputs(
         self, image: Float[Array, "b h w 3"]
@@ -148,13 +154,11 @@ class VisionTransformer(nnx.Module):
             raise ValueError(
                 f"Layers are counted from 1 to {depth}, got {tuple(layers)}."
             )
-        tokens, maps = self.embed(image), {}
-        for number, block in enumerate(self.blocks, start=1):
-            if number in layers:
-                maps[number] = block.mean_attention(tokens)
-            if number == max(layers):
-                break
-            tokens = block(tokens)
+        tokens, maps, done = self.embed(image), {}, 0
+        for layer in sorted(set(layers)):
+            tokens = run_blocks(self.blocks[done : layer - 1], tokens, self.config)
+            maps[layer] = self.blocks[layer - 1].mean_attention(tokens)
+            done = layer - 1
         return [maps[layer] for layer in layers]
 
     def positions(self, side: int) -> Float[Array, "t d"]:
@@ -334,6 +338,38 @@ class ConvStem(nnx.Module):
         return self.projection(x)
 
 
+def run_blocks(
+    blocks: Sequence["Block"], tokens: Float[Array, "b t d"], config: VitConfig
+) -> Float[Array, "b t d"]:
+    """Some blocks in turn.
+
+    With `config.scan` their parameters are stacked within the computation and one block
+    is compiled for all of them: parameters, checkpoints and files stay as they are, at
+    the price of one copy of the parameters.
+
+    Args:
+        blocks: Blocks of equal sizes.
+        tokens: Input of the first.
+        config: Its `scan` and `remat` count.
+    """
+    if not blocks:
+        return tokens
+    graphs, params = zip(*(nnx.split(block) for block in blocks))
+
+    def apply(x, one_params):
+        return keep_rows_split(nnx.merge(graphs[0], one_params)(x)), None
+
+    if config.remat != "none":
+        policy = REMAT[config.remat]
+        apply = jax.checkpoint(apply, policy=policy, prevent_cse=not config.scan)
+    if config.scan:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+        return jax.lax.scan(apply, tokens, stacked)[0]
+    for one_params in params:
+        tokens, _ = apply(tokens, one_params)
+    return tokens
+
+
 def sincos_table(side: int, dim: int) -> np.ndarray:
     """The fixed table of MAE, [side * side, dim]: first half encodes x, second half y.
 
@@ -373,13 +409,6 @@ def torch_uniform_bias(fan_in: int):
 
 def _norm(config: VitConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(config.dim, epsilon=1e-6, dtype=config.dtype, rngs=rngs)
-
-
-def _run(block: Block, tokens: Array, *, remat: bool) -> Array:
-    if not remat:
-        return block(tokens)
-    graph, params = nnx.split(block)
-    return jax.checkpoint(lambda p, x: nnx.merge(graph, p)(x))(params, tokens)
 
 
 def _check_divisible(height: int, width: int, patch_size: int) -> None:

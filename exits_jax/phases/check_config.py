@@ -7,8 +7,8 @@ import jax
 import ml_collections as mlc
 
 from exits_jax.data.click_noise import ClickNoise
-from exits_jax.models.vit import INITS, VitConfig
-from exits_jax.phases.options import encoder_config
+from exits_jax.models.vit import INITS, REMAT, VitConfig
+from exits_jax.phases.options import encoder_config, mesh_of
 from exits_jax.phases.workdir import ConfigError
 
 CHOICES = {
@@ -21,6 +21,7 @@ CHOICES = {
     "points.walk": ("hops", "converged"),
     "points.background": ("outside", "centre"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.remat": tuple(REMAT),
     "model.extractor_init": tuple(INITS),
     "model.stem": ("patch", "conv"),
     "model.extractor_stem": ("patch", "conv"),
@@ -28,10 +29,12 @@ CHOICES = {
     "init.generator_from": ("encoder", "pretrain", "warmup"),
     "generate.weights": ("student", "teacher", "both"),
     "generate.empty": ("skip", "box"),
+    "generate.checkpoint": ("latest", "best"),
     "evaluate.size_by": ("box", "mask"),
 }
 AT_LEAST_ONE = (
     "batch_size",
+    "grad_accum",
     "crop.size",
     "model.patch_size",
     "similarity.sinkhorn_rounds",
@@ -39,7 +42,9 @@ AT_LEAST_ONE = (
     "train.checkpoint_every",
     "train.log_every",
     "train.keep_checkpoints",
+    "train.keep_best",
     "generate.batch_size",
+    "generate.part_size",
 )
 SHARES = (
     "data.max_skip_fraction",
@@ -72,12 +77,7 @@ def check_config(config: mlc.ConfigDict) -> None:
     for name in SHARES:
         in_range = 0 <= value(name) <= 1
         expect(in_range, f"{name} = {value(name)}: must lie in [0, 1].")
-    devices = jax.device_count()
-    for name in ("batch_size", "generate.batch_size"):
-        expect(
-            value(name) % devices == 0,
-            f"{name} = {value(name)} is not a multiple of the {devices} devices.",
-        )
+    faults += _faults_of_devices(config)
     size, patch = config.crop.size, config.model.patch_size
     expect(
         patch < 1 or size % patch == 0,
@@ -130,6 +130,29 @@ def check_config(config: mlc.ConfigDict) -> None:
     faults += _faults_of_encoders(config) + _faults_of_order(config)
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _faults_of_devices(config: mlc.ConfigDict) -> list[str]:
+    """A mesh that does not have all devices, rows that do not divide among them."""
+    faults = []
+    try:
+        mesh_of(config)
+    except ConfigError as error:
+        faults.append(str(error))
+    devices, parts = jax.device_count(), config.grad_accum
+    if parts >= 1 and config.batch_size % (devices * parts):
+        by_parts = f" times grad_accum = {parts}" if parts > 1 else ""
+        faults.append(
+            f"batch_size = {config.batch_size} is not a multiple of the {devices} "
+            f"devices{by_parts}."
+        )
+    local = jax.local_device_count()
+    if config.generate.batch_size % local:
+        faults.append(
+            f"generate.batch_size = {config.generate.batch_size} is not a multiple of "
+            f"the {local} devices of a process."
+        )
+    return faults
 
 
 def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:

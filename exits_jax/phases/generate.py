@@ -46,10 +46,10 @@ from exits_jax.phases.weights import load_params, provenance
 from exits_jax.phases.workdir import Workdir, environment
 from exits_jax.train.progress import progress_bar
 from exits_jax.train.sharding import (
-    data_mesh,
+    make_mesh,
     local_rows,
     shard_batch,
-    split_over_data,
+    split_rows,
 )
 from exits_jax.train.step import predict_step
 
@@ -116,13 +116,13 @@ def label_objects(
 
 def logits_of(config: mlc.ConfigDict, models: list[Params]):
     """A compiled function from a sharded batch to its mask logits."""
-    mesh = data_mesh()
+    mesh = make_mesh()
     graph = abstract_graph(generator_builder(config, role="generator"))
     compiled = jax.jit(
         partial(
             predict_step, graph, stats=image_stats(config), flip=config.generate.flip
         ),
-        out_shardings=split_over_data(mesh),
+        out_shardings=split_rows(mesh),
     )
 
     def predict(rows: dict[str, np.ndarray]) -> jax.Array:

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections as mlc
 from flax import nnx
+from jax.sharding import Mesh
 
 from exits_jax.data.augment import Photometric
 from exits_jax.data.batches import CropOptions
@@ -21,6 +22,7 @@ from exits_jax.train.objectives import (
     ImageStats,
     Weights,
 )
+from exits_jax.train.sharding import make_mesh
 from exits_jax.train.step import PointOptions
 
 ROLES = ("generator", "extractor")  # the two models of stage 1
@@ -56,6 +58,7 @@ def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
             init=model.extractor_init if is_extractor else "normal",
             query_is_key=model.extractor_query_is_key and is_extractor,
             remat=model.remat,
+            scan=model.scan,
             dtype=jnp.dtype(model.dtype),
             **overrides,
         )
@@ -82,6 +85,14 @@ def _generator(
     encoder: VitConfig, decoder: DecoderConfig, rngs: nnx.Rngs
 ) -> PseudoLabelGenerator:
     return PseudoLabelGenerator(encoder, decoder, rngs=rngs)
+
+
+def mesh_of(config: mlc.ConfigDict) -> Mesh:
+    """All devices of all processes, along the axes that the configuration wants."""
+    try:
+        return make_mesh(config.mesh.data, config.mesh.fsdp)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def image_stats(config: mlc.ConfigDict) -> ImageStats:

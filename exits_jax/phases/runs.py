@@ -13,13 +13,18 @@ from jax.sharding import Mesh
 from exits_jax.data.batches import train_batches
 from exits_jax.data.columns import Instances
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.options import crop_options, generator_builder, image_stats
+from exits_jax.phases.options import (
+    crop_options,
+    generator_builder,
+    image_stats,
+    mesh_of,
+)
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
 from exits_jax.train.loop import Cadence, fit
 from exits_jax.train.objectives import LossFn
 from exits_jax.train.optimizer import adamw, learning_rate
-from exits_jax.train.sharding import data_mesh, replicate, replicated, split_over_data
+from exits_jax.train.sharding import replicate, replicated, shardings, split_rows
 from exits_jax.train.state import TrainState
 from exits_jax.train.step import PointOptions, label_step, train_step
 
@@ -69,7 +74,7 @@ def train_run(
         objects: What to train on.
         make_labels: Adds supervision to a batch, see `labeler`.
     """
-    mesh = data_mesh()
+    mesh = mesh_of(config)
     schedule = learning_rate(
         peak=run.lr,
         num_steps=run.num_steps,
@@ -81,18 +86,21 @@ def train_run(
         betas=tuple(config.optimizer.betas),
         weight_decay=config.optimizer.weight_decay,
     )
+    create = partial(
+        TrainState.create, optimizer=optimizer, with_teacher=run.with_teacher
+    )
+    placement = shardings(mesh, jax.eval_shape(create, params))
     step_fn = jitted_step(
         mesh,
+        placement,
         loss_fn=loss_fn,
         optimizer=optimizer,
         schedule=schedule,
         teacher_decay=config.train.teacher_decay,
+        num_parts=config.grad_accum,
         make_labels=make_labels,
     )
-    create = partial(
-        TrainState.create, optimizer=optimizer, with_teacher=run.with_teacher
-    )
-    state = jax.jit(create, out_shardings=replicated(mesh))(replicate(mesh, params))
+    state = jax.jit(create, out_shardings=placement)(replicate(mesh, params))
     checkpoints = Checkpoints(
         workdir / "checkpoints" / run.name, keep=config.train.keep_checkpoints
     )
@@ -126,14 +134,19 @@ def train_run(
 
 def jitted_step(
     mesh: Mesh,
+    placement: TrainState,
     *,
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     teacher_decay: float,
+    num_parts: int = 1,
     make_labels: Callable | None,
 ) -> Callable:
-    """A step as two compiled calls; the state is donated."""
+    """A step as two compiled calls; the state is donated.
+
+    `placement` holds the sharding of each leaf of the state, see `shardings`.
+    """
     compiled = jax.jit(
         partial(
             train_step,
@@ -141,17 +154,19 @@ def jitted_step(
             optimizer=optimizer,
             schedule=schedule,
             teacher_decay=teacher_decay,
+            num_parts=num_parts,
         ),
         donate_argnums=0,
-        out_shardings=replicated(mesh),
+        out_shardings=(placement, replicated(mesh)),
     )
 
     def step_fn(state, batch):
-        if make_labels is None:
-            return compiled(state, batch)
-        labels, found = make_labels(batch)
-        state, metrics = compiled(state, batch | labels)
-        return state, metrics | found
+        with jax.set_mesh(mesh):
+            if make_labels is None:
+                return compiled(state, batch)
+            labels, found = make_labels(batch)
+            state, metrics = compiled(state, batch | labels)
+            return state, metrics | found
 
     return step_fn
 
@@ -160,7 +175,7 @@ def labeler(
     config: mlc.ConfigDict, extractor: Params, options: PointOptions
 ) -> Callable:
     """Compiled `label_step` with the frozen extractor bound to it."""
-    mesh = data_mesh()
+    mesh = mesh_of(config)
     build = generator_builder(config, role="extractor")
     graph = abstract_graph(lambda rngs: build(rngs).encoder)
     compiled = jax.jit(
@@ -171,6 +186,6 @@ def labeler(
             stats=image_stats(config),
             patch_size=config.model.patch_size,
         ),
-        out_shardings=(split_over_data(mesh), replicated(mesh)),
+        out_shardings=(split_rows(mesh), replicated(mesh)),
     )
-    return partial(compiled, replicate(mesh, extractor))
+    return partial(compiled, jax.device_put(extractor, shardings(mesh, extractor)))

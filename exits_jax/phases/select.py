@@ -27,7 +27,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import Batch, normalise
-from exits_jax.train.sharding import data_mesh, replicate, replicated, shard_batch
+from exits_jax.train.sharding import make_mesh, replicate, replicated, shard_batch
 from exits_jax.train.step import PointOptions, batch_points
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def select_similarity(
         candidates.append(tuple(config.similarity.layers))
     hops = tuple(config.similarity.select_hops)
     build = generator_builder(config, role="extractor")
-    mesh = data_mesh()
+    mesh = make_mesh()
     measure = jax.jit(
         partial(
             _measure,

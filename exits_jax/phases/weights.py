@@ -21,7 +21,7 @@ from exits_jax.models.weights import (
 from exits_jax.phases.options import ROLES, generator_builder
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
-from exits_jax.train.sharding import data_mesh, replicated
+from exits_jax.train.sharding import make_mesh, replicated
 
 _logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def load_params(
 def restore(workdir: Workdir, run: str, build: Build, *, which="params") -> Params:
     """Parameters of any finished run whose module `build` makes, on every device."""
     abstract = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
-    sharding = replicated(data_mesh())
+    sharding = replicated(make_mesh())
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
     )

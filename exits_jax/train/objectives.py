@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from exits_jax.models.params import Params, bind
 from exits_jax.ops.losses import box_mask, crf_loss, mil_loss, point_loss
 from exits_jax.ops.mean_field import mean_field
+from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear
 
 Batch = dict[str, Array]
@@ -164,7 +165,7 @@ def _probabilities(
     logits = bind(graph, params)(
         normalise(pixels, stats), batch["box_area"], sizes=sizes
     )
-    return jax.nn.sigmoid(logits.astype(jnp.float32))
+    return keep_rows_split(jax.nn.sigmoid(logits.astype(jnp.float32)))
 
 
 def _box_mask(batch: Batch, probs: Array) -> Float[Array, "b m m"]:

@@ -1,10 +1,11 @@
 """What a run carries from step to step."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from exits_jax.models.params import Params
 
@@ -16,7 +17,7 @@ class TrainState(flax.struct.PyTreeNode):
     crops in its batch, which depend on (seed, epoch, index) alone.
     """
 
-    step: Int[Array, ""]
+    step: Any  # int32 scalar; trees of shapes or placements have the same structure
     params: Params
     teacher_params: Params | None  # None for runs without a teacher
     opt_state: optax.OptState

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from exits_jax.models.params import Params, bind
 from exits_jax.models.similarity import similarity
 from exits_jax.ops.labels import drop_points, supervision
+from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
 from exits_jax.train.objectives import Batch, ImageStats, LossFn, Metrics, normalise
@@ -140,14 +141,27 @@ def train_step(
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     teacher_decay: float,
+    num_parts: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """Moves the student along the gradient, then the teacher towards the student.
 
-    Pure: the caller compiles it and donates `state`.
+    A step whose loss or gradient is not finite changes nothing but the count of steps
+    and says so in the metric "optimizer/skipped". Pure: the caller compiles it and
+    donates `state`.
+
+    Args:
+        state: The state before.
+        batch: Crops with their supervision.
+        loss_fn: What to minimise.
+        optimizer: The rule of the update.
+        schedule: Its learning rate, for the metrics.
+        teacher_decay: Share of the teacher that stays.
+        num_parts: Parts of the batch that are computed one after the other, to save
+            memory. Static; the rows are a multiple of it.
     """
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(
-        state.params, state.teacher_params, batch, state.step
-    )
+    grads, metrics = _gradient(loss_fn, state, batch, num_parts)
+    norm = jnp.asarray(optax.tree.norm(grads))
+    is_good = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     teacher_params = state.teacher_params
@@ -155,17 +169,49 @@ def train_step(
         teacher_params = optax.incremental_update(
             params, teacher_params, step_size=1.0 - teacher_decay
         )
-    new_state = state.replace(
-        step=state.step + 1,
-        params=params,
-        teacher_params=teacher_params,
-        opt_state=opt_state,
+    moved = state.replace(
+        params=params, teacher_params=teacher_params, opt_state=opt_state
     )
+    kept = jax.tree.map(lambda new, old: jnp.where(is_good, new, old), moved, state)
     more = {
-        "optimizer/grad_norm": jnp.asarray(optax.tree.norm(grads)),
+        "optimizer/grad_norm": norm,
         "optimizer/learning_rate": jnp.asarray(schedule(state.step)),
+        "optimizer/skipped": 1.0 - is_good.astype(jnp.float32),
     }
-    return new_state, metrics | more
+    return kept.replace(step=state.step + 1), metrics | more
+
+
+def _gradient(
+    loss_fn: LossFn, state: TrainState, batch: Batch, num_parts: int
+) -> tuple[Params, Metrics]:
+    """Gradient and metrics of the mean over the valid rows, in parts if wanted.
+
+    Part k takes the rows k, k + num_parts, ...: then every device has its share of
+    every part.
+    """
+    of_rows = jax.grad(loss_fn, has_aux=True)
+    if num_parts == 1:
+        return of_rows(state.params, state.teacher_params, batch, state.step)
+    parts = jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // num_parts, num_parts, *x.shape[1:]), batch
+    )
+    total = jnp.maximum(batch["valid"].sum(), 1)
+
+    def add(sums, part):
+        rows = jax.tree.map(lambda x: keep_rows_split(x[:, part]), parts)
+        found = of_rows(state.params, state.teacher_params, rows, state.step)
+        share = rows["valid"].sum() / total
+        return jax.tree.map(lambda sum, x: sum + share * x, sums, found), None
+
+    shapes = jax.eval_shape(
+        of_rows,
+        state.params,
+        state.teacher_params,
+        jax.tree.map(lambda x: x[:, 0], parts),
+        state.step,
+    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, jnp.arange(num_parts))[0]
 
 
 def predict_step(

@@ -155,7 +155,7 @@ def test_encodes_only_the_patches_that_are_kept():
 
 def test_recomputing_blocks_changes_neither_values_nor_gradients():
     graph, tree = toy()
-    remat_graph, _ = toy(remat=True)
+    remat_graph, _ = toy(remat="block")
 
     def loss(graph):
         total = lambda p: (nnx.merge(graph, p)(images()) ** 3).sum()
@@ -172,7 +172,7 @@ def test_recomputing_blocks_changes_neither_values_nor_gradients():
 
 
 def test_recomputing_blocks_is_in_the_program():
-    graph, tree = toy(remat=True)
+    graph, tree = toy(remat="block")
     program = str(jax.make_jaxpr(lambda p: nnx.merge(graph, p)(images()))(tree))
     assert program.count("checkpoint[") + program.count("remat2[") == 3
 

@@ -8,9 +8,17 @@ import pytest
 
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import DecoderConfig
+from exits_jax.models.params import abstract_graph
 from exits_jax.models.vit import VisionTransformer, VitConfig
 from exits_jax.train.objectives import CrfOptions, ImageStats, Weights, exits_objective
-from exits_jax.train.sharding import replicate, replicated, shard_batch, split_over_data
+from exits_jax.train.sharding import (
+    make_mesh,
+    replicate,
+    replicated,
+    shard_batch,
+    shardings,
+    split_rows,
+)
 from exits_jax.train.state import TrainState
 from exits_jax.train.step import PointOptions, label_step, predict_step, train_step
 from tests.toy import model
@@ -61,19 +69,16 @@ def _rows():
 class _Machine:
     """Both halves of a step, compiled for the first devices."""
 
-    def __init__(self, num_devices):
-        devices = jax.devices()[:num_devices]
-        self.mesh = jax.make_mesh(
-            (num_devices,),
-            ("data",),
-            axis_types=(jax.sharding.AxisType.Auto,),
-            devices=devices,
-        )
+    def __init__(self, num_devices, *, fsdp=1, num_parts=1, graph=GRAPH):
+        self.mesh = make_mesh(fsdp=fsdp, devices=jax.devices()[:num_devices])
         self.optimizer = optax.adamw(RATE, b1=0.9, b2=0.95, eps=1e-3)
         weights = Weights(mil=10.0, point=1.0, crf=0.5, crf_ramp_steps=1)
         loss_fn = exits_objective(
-            GRAPH, weights=weights, crf=CrfOptions(2), stats=STATS, pooling="bilinear"
+            graph, weights=weights, crf=CrfOptions(2), stats=STATS, pooling="bilinear"
         )
+        create = partial(TrainState.create, optimizer=self.optimizer, with_teacher=True)
+        self.placement = shardings(self.mesh, jax.eval_shape(create, PARAMS))
+        self.create = jax.jit(create, out_shardings=self.placement)
         self.train = jax.jit(
             partial(
                 train_step,
@@ -81,32 +86,33 @@ class _Machine:
                 optimizer=self.optimizer,
                 schedule=lambda step: jnp.asarray(RATE),
                 teacher_decay=DECAY,
+                num_parts=num_parts,
             ),
             donate_argnums=0,
-            out_shardings=replicated(self.mesh),
+            out_shardings=(self.placement, replicated(self.mesh)),
         )
         self.label = jax.jit(
             partial(
                 label_step, EXTRACTOR, options=OPTIONS, stats=STATS, patch_size=PATCH
             ),
-            out_shardings=(split_over_data(self.mesh), replicated(self.mesh)),
+            out_shardings=(split_rows(self.mesh), replicated(self.mesh)),
         )
 
     def start(self):
-        create = partial(TrainState.create, optimizer=self.optimizer, with_teacher=True)
-        return jax.jit(create, out_shardings=replicated(self.mesh))(
-            replicate(self.mesh, PARAMS)
-        )
+        return self.create(replicate(self.mesh, PARAMS))
 
-    def run(self, num_steps):
-        state, batch = self.start(), shard_batch(self.mesh, _rows())
-        extractor = replicate(self.mesh, EXTRACTOR_PARAMS)
+    def run(self, num_steps, rows=None):
+        state, batch = self.start(), shard_batch(self.mesh, rows or _rows())
+        extractor = jax.device_put(
+            EXTRACTOR_PARAMS, shardings(self.mesh, EXTRACTOR_PARAMS)
+        )
         trees = lambda state: (state.params, state.teacher_params, state.opt_state)
         states, metrics = [jax.device_get(trees(state))], {}
-        for _ in range(num_steps):
-            labels, found = self.label(extractor, batch)
-            state, metrics = self.train(state, batch | labels)
-            states.append(jax.device_get(trees(state)))
+        with jax.set_mesh(self.mesh):
+            for _ in range(num_steps):
+                labels, found = self.label(extractor, batch)
+                state, metrics = self.train(state, batch | labels)
+                states.append(jax.device_get(trees(state)))
         assert int(state.step) == num_steps
         return states, jax.device_get(metrics | found), jax.device_get(labels)
 
@@ -123,15 +129,75 @@ def one():
     return machine, *machine.run(3)
 
 
-def test_one_device_equals_four(one, four):
-    for a, b in zip(one[1], four[1], strict=True):
+def _agree(one, other):
+    for a, b in zip(one[1], other[1], strict=True):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), a, b)
-    np.testing.assert_array_equal(one[3]["known"], four[3]["known"])
+    np.testing.assert_array_equal(one[3]["known"], other[3]["known"])
     for name, value in one[2].items():
         # The residual is itself a rounding error, a few units in the last place of 1.
         np.testing.assert_allclose(
-            four[2][name], value, rtol=1e-3, atol=1e-6, err_msg=name
+            other[2][name], value, rtol=1e-3, atol=1e-6, err_msg=name
         )
+
+
+def test_one_device_equals_four(one, four):
+    _agree(one, four)
+
+
+@pytest.mark.parametrize("fsdp", [2, 4])
+def test_split_parameters_change_no_number(one, fsdp):
+    machine = _Machine(4, fsdp=fsdp)
+    _agree(one, (machine, *machine.run(3)))
+
+
+def test_parameters_teacher_and_moments_are_split():
+    machine = _Machine(4, fsdp=4)
+    state = machine.start()
+    moments = state.opt_state[0]
+    for tree in (state.params, state.teacher_params, moments.mu, moments.nu):
+        kernel = tree["encoder"]["blocks"]["0"]["mlp"]["hidden"]["kernel"]
+        assert kernel.addressable_shards[0].data.shape == (8, 8)
+        assert kernel.shape == (8, 32)
+
+
+@pytest.mark.parametrize("num_parts", [2, 4])
+def test_a_batch_in_parts_changes_no_number(one, num_parts):
+    machine = _Machine(1, num_parts=num_parts)
+    _agree(one, (machine, *machine.run(3)))
+
+
+def test_parts_with_fewer_valid_rows_weigh_less():
+    rows = _rows() | {"valid": np.array([True, False, True, True])}
+    whole, parted = _Machine(1), _Machine(1, num_parts=2)
+    _agree((whole, *whole.run(2, rows)), (parted, *parted.run(2, rows)))
+
+
+def test_parts_are_spread_over_the_devices(one):
+    machine = _Machine(2, fsdp=2, num_parts=2)
+    _agree(one, (machine, *machine.run(3)))
+
+
+@pytest.mark.parametrize("remat", ["dots", "block"])
+def test_scanned_and_recomputed_blocks_change_no_number(one, remat):
+    encoder = ENCODER._replace(scan=True, remat=remat)
+    graph = abstract_graph(
+        lambda rngs: PseudoLabelGenerator(encoder, DecoderConfig(features=4), rngs=rngs)
+    )
+    machine = _Machine(2, fsdp=2, graph=graph)
+    _agree(one, (machine, *machine.run(3)))
+
+
+def test_a_step_that_is_not_finite_changes_nothing():
+    machine = _Machine(1)
+    labels, _ = machine.label(EXTRACTOR_PARAMS, _rows())
+    poisoned = {**labels, "target": np.full(labels["target"].shape, np.nan, np.float32)}
+    before = jax.device_get(machine.start())
+    after, metrics = machine.train(machine.start(), _rows() | poisoned)
+    assert metrics["optimizer/skipped"] == 1 and not np.isfinite(metrics["loss/total"])
+    assert after.step == 1
+    jax.tree.map(np.testing.assert_array_equal, before, after.replace(step=before.step))
+    _, metrics = machine.train(after, _rows() | labels)
+    assert metrics["optimizer/skipped"] == 0 and np.isfinite(metrics["loss/total"])
 
 
 @pytest.mark.parametrize("devices", ["one", "four"])

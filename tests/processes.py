@@ -1,0 +1,81 @@
+"""The command as several processes on this machine, talking over loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.toy import ROOT
+
+
+def start_processes(
+    flags: list[str],
+    *,
+    num_processes: int,
+    devices: int,
+    cache: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> list[subprocess.Popen]:
+    """Starts `exits_jax.main` as processes with so many virtual devices each.
+
+    stdout and stderr of each go to one pipe. A process alone joins no one.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
+    if cache is not None:
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+
+    def start(number: int) -> subprocess.Popen:
+        joining = [
+            "--distributed",
+            f"--coordinator_address=127.0.0.1:{port}",
+            f"--num_processes={num_processes}",
+            f"--process_id={number}",
+        ]
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "exits_jax.main",
+                *flags,
+                *(joining if num_processes > 1 else []),
+            ],
+            cwd=ROOT,
+            env=environment | (env or {}),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    return [start(number) for number in range(num_processes)]
+
+
+def finish_all(
+    processes: list[subprocess.Popen], *, timeout: float = 300
+) -> list[tuple[int, str]]:
+    """Exit status and output of each; kills all of them after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    try:
+        return [
+            (process.returncode, said)
+            for process in processes
+            for said, _ in [
+                process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+            ]
+        ]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()

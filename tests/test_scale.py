@@ -1,0 +1,71 @@
+"""The same losses on any number of devices and processes, through the command."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests import toy
+from tests.processes import finish_all, start_processes
+
+NUM_STEPS = 20
+# processes, devices of each, sizes of the mesh
+LAYOUTS = {
+    "8x1": (1, 8, (8, 1)),
+    "4x2": (1, 8, (4, 2)),
+    "1x8": (1, 8, (1, 8)),
+    "2 processes, 8x1": (2, 4, (8, 1)),
+    "2 processes, 2x4": (2, 4, (2, 4)),
+}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A folder with data, and a workdir whose warm-up is done."""
+    folder = tmp_path_factory.mktemp("scale")
+    toy.write_dataset(folder, num_images=10)
+    config = toy.config_for(folder, folder / "warm", batch_size=8)
+    config.generate.batch_size = 8
+    config.train.steps = NUM_STEPS
+    config.train.checkpoint_every = 50
+    flags = toy.as_flags(config)
+    for phase in ("prepare", "warmup"):
+        ((status, said),) = finish_all(
+            start_processes([*flags, f"--phase={phase}"], num_processes=1, devices=1)
+        )
+        assert status == 0, said
+    return folder, flags
+
+
+def _train(warm, name, num_processes=1, devices=1, mesh=(1, 1)):
+    """The rows of a training that goes on from the warm-up, in a workdir of its own."""
+    folder, flags = warm
+    workdir = folder / name.replace(" ", "_").replace(",", "")
+    shutil.copytree(folder / "warm", workdir)
+    changed = [f"--config.mesh.data={mesh[0]}", f"--config.mesh.fsdp={mesh[1]}"]
+    ends = finish_all(
+        start_processes(
+            [*flags, f"--workdir={workdir}", "--phase=train", *changed],
+            num_processes=num_processes,
+            devices=devices,
+        )
+    )
+    assert [status for status, _ in ends] == [0] * num_processes, ends
+    return toy.rows(workdir, "train")
+
+
+@pytest.fixture(scope="module")
+def alone(warm):
+    """The rows of one device."""
+    return _train(warm, "alone")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_losses_do_not_depend_on_devices_and_processes(warm, alone, name):
+    rows = _train(warm, name, *LAYOUTS[name])
+    assert [row["step"] for row in rows] == list(range(1, NUM_STEPS + 1))
+    for key in ("loss/total", "loss/point", "loss/crf", "optimizer/grad_norm"):
+        np.testing.assert_allclose(
+            [row[key] for row in rows], [row[key] for row in alone], rtol=1e-5
+        )
