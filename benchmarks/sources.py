@@ -13,10 +13,9 @@ torch_crops.py). Needs the extra `convert` for torch.
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +24,7 @@ import cv2
 import grain
 import numpy as np
 
+from benchmarks.rates import measure, table
 from benchmarks.torch_crops import torch_batches
 from exits_jax.data.annotations import read_instances
 from exits_jax.data.batches import CropOptions, trainable
@@ -34,7 +34,6 @@ from exits_jax.shards.builder import ExitsCustom, Source
 from exits_jax.shards.reader import ShardedImages, attach
 
 TORCH = "torch DataLoader"
-Rates = dict[str, list[float]]
 
 
 def main() -> None:
@@ -72,8 +71,14 @@ def main() -> None:
             "ArrayRecord": lambda: _batches(records, batch, workers),
             TORCH: lambda: torch_batches(instances, crop, batch, workers),
         }
-        wall, cpu = _measure(sources, options.rounds, options.seconds, batch, workers)
-    _print_table(wall, cpu, workers)
+        rates = measure(
+            sources,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            batch=batch,
+            workers=workers,
+        )
+    print(table(rates, TORCH, workers=workers))
 
 
 class _Build(NamedTuple):
@@ -93,59 +98,14 @@ class _Build(NamedTuple):
         return {name: np.stack([s[name] for s in samples]) for name in samples[0]}
 
 
-def _batches(reader: SampleReader, batch: int, workers: int) -> Iterator[Batch]:
+def _batches(
+    reader: SampleReader, batch: int, workers: int
+) -> Generator[Batch, None, None]:
     order = np.random.default_rng(0).permutation(len(reader))
     numbers = grain.MapDataset.range(10**6).map(_Build(reader, order, batch))
     threads = 1 if workers else 0  # 0: a batch is built when it is asked for
     with closing(start(numbers, workers, threads, 2)) as batches:
         yield from batches
-
-
-def _measure(
-    sources: dict[str, Callable[[], Iterator[object]]],
-    rounds: int,
-    seconds: float,
-    batch: int,
-    workers: int,
-) -> tuple[Rates, Rates]:
-    """Samples per second and per CPU second of this process; a turn each per round."""
-    wall: Rates = {name: [] for name in sources}
-    cpu: Rates = {name: [] for name in sources}
-    for number in range(rounds):
-        order = list(sources)[number % len(sources) :]
-        order += [name for name in sources if name not in order]
-        for name in order:
-            batches = sources[name]()
-            # What starts and what is made ahead would count as free.
-            for _ in range(1 + 4 * workers):
-                next(batches)
-            start_s, start_cpu_s = time.perf_counter(), time.process_time()
-            elapsed = count = 0
-            while elapsed < seconds:
-                next(batches)
-                count += 1
-                elapsed = time.perf_counter() - start_s
-            share = max(workers, 1)
-            wall[name].append(count * batch / elapsed / share)
-            cpu[name].append(count * batch / (time.process_time() - start_cpu_s))
-            batches.close()  # type: ignore[attr-defined]
-    return wall, cpu
-
-
-def _print_table(wall: Rates, cpu: Rates, workers: int) -> None:
-    """A row per source; CPU seconds only where all work is done in this process."""
-    print(
-        "| source | samples/s per core, median | min to max | per CPU second | "
-        f"ratio to {TORCH}, median of rounds |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: |")
-    for name, rates in wall.items():
-        ratios = [rate / other for rate, other in zip(rates, wall[TORCH])]
-        in_cpu = "-" if workers else f"{statistics.median(cpu[name]):.1f}"
-        print(
-            f"| {name} | {statistics.median(rates):.1f} | {min(rates):.1f} to "
-            f"{max(rates):.1f} | {in_cpu} | {statistics.median(ratios):.2f} |"
-        )
 
 
 def _without_masks(annotations: Path, path: Path) -> Path:

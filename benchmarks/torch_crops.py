@@ -7,7 +7,7 @@ leaves the image), resized bicubically, flipped, and jittered for the student's 
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class TorchCrops(Dataset[Item]):
 
 def torch_batches(
     instances: Instances, options: CropOptions, batch: int, workers: int
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """Shuffled batches without end."""
     torch.set_num_threads(1)
     loader = DataLoader(

@@ -30,46 +30,97 @@ class Photometric(NamedTuple):
     strength: float = 1.0  # multiplies the three rates; 0 changes nothing
 
 
-def photometric(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    options: Photometric | None = None,
-) -> np.ndarray:
-    """Jitters colours, greys and blurs, each with its own probability.
+class Changes(NamedTuple):
+    """The photometric change of one sample, as drawn."""
 
-    The jitter takes brightness, contrast, saturation and hue in random order. The same
-    numbers are drawn whatever happens, so one rate does not move the draw of another.
+    order: list[int]  # of brightness, contrast, saturation and hue, numbered 0 to 3
+    amounts: list[float]  # by those numbers; 0 changes nothing
+    is_grey: bool
+    blur_sigma: float  # crop px; 0: no blur
 
-    Args:
-        image: uint8 [height, width, 3] RGB; left as it is.
-        rng: Source of the draw.
-        options: Rates and ranges; the defaults of `Photometric` when None.
 
-    Returns:
-        uint8 [height, width, 3]; the input itself when nothing applies.
+NO_CHANGES = Changes([0, 1, 2, 3], [0.0] * 4, is_grey=False, blur_sigma=0.0)
+
+
+def draw_changes(rng: np.random.Generator, options: Photometric) -> Changes:
+    """Draws what happens to the student's view of a sample.
+
+    The same numbers are drawn whatever happens, so one rate does not move the draw of
+    another.
     """
-    options = options or Photometric()
     jitter, grey, blur = (rng.random(3) < _rates(options)).tolist()
     order = rng.permutation(4).tolist()
     amounts = rng.uniform(-1.0, 1.0, size=4).tolist()
     sigma = float(rng.uniform(*options.blur_sigma))
-    if jitter:
-        for kind in order:
-            change, reach = (
-                (_brightness, options.brightness),
-                (_contrast, options.contrast),
-                (_saturation, options.saturation),
-                (_hue, options.hue),
-            )[kind]
-            if reach > 0:
-                image = change(image, reach * amounts[kind])
-    if grey:
+    reaches = (options.brightness, options.contrast, options.saturation, options.hue)
+    return Changes(
+        order,
+        [reach * a if jitter else 0.0 for reach, a in zip(reaches, amounts)],
+        is_grey=grey,
+        blur_sigma=sigma if blur else 0.0,
+    )
+
+
+def apply_changes(image: np.ndarray, changes: Changes) -> np.ndarray:
+    """Jitters colours in the order drawn, greys and blurs.
+
+    Args:
+        image: uint8 [height, width, 3] RGB; left as it is.
+        changes: What to do.
+
+    Returns:
+        uint8 [height, width, 3]; the input itself when nothing applies.
+    """
+    for kind in changes.order:
+        if changes.amounts[kind]:
+            image = _JITTERS[kind](image, changes.amounts[kind])
+    if changes.is_grey:
         image = cv2.cvtColor(
             cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB
         )
-    if blur and sigma > 0:
+    if changes.blur_sigma > 0:
+        sigma = changes.blur_sigma
         image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return image
+
+
+def change_arrays(changes: Changes, options: Photometric) -> dict[str, np.ndarray]:
+    """The change as arrays of fixed shape, for `ops/photometric.py` to apply.
+
+    Returns:
+        jitter_order int32 [4] and jitter_amounts float32 [4] as in `Changes`, is_grey
+        bool, and blur_kernel float32 [t] with t the same for all samples.
+    """
+    num_weights = _blur_reach(options.blur_sigma[1]) + 1
+    return {
+        "jitter_order": np.array(changes.order, np.int32),
+        "jitter_amounts": np.array(changes.amounts, np.float32),
+        "is_grey": np.array(changes.is_grey),
+        "blur_kernel": blur_kernel(changes.blur_sigma, num_weights),
+    }
+
+
+def blur_kernel(sigma: float, num_weights: int) -> np.ndarray:
+    """Weights of OpenCV's Gaussian blur of bytes, from the centre outwards.
+
+    They are whole numbers of 1/256 that sum to one, rounded from the edge inwards so
+    that the error of one weight passes to the next.
+
+    Args:
+        sigma: Standard deviation, px; 0 for no blur.
+        num_weights: Length of the result; beyond the kernel's own reach it is 0.
+
+    Returns:
+        float32 [num_weights], in units of 1/256.
+    """
+    weights = np.zeros(num_weights, np.float32)
+    reach = _blur_reach(sigma)
+    if sigma > 0:
+        exact = cv2.getGaussianKernel(2 * reach + 1, sigma)[:reach, 0]
+        sums = np.rint(np.cumsum(256 * exact))
+        weights[reach:0:-1] = np.diff(sums, prepend=0)
+    weights[0] = 256 - 2 * weights[1:].sum()
+    return weights
 
 
 def flip_sample(sample: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +143,11 @@ def flip_sample(sample: dict[str, Any]) -> dict[str, Any]:
         points[:, 0] = size - points[:, 0]
         flipped["extreme_points"] = points
     return flipped
+
+
+def _blur_reach(sigma: float) -> int:
+    """Half the size of the kernel that OpenCV takes for bytes."""
+    return (round(6 * sigma + 1) | 1) // 2
 
 
 def _rates(options: Photometric) -> np.ndarray:
@@ -131,3 +187,6 @@ def _blend(image: np.ndarray, value: float, factor: float) -> np.ndarray:
     """Mixes factor * image + (1 - factor) * value by a table of the 256 levels."""
     levels = factor * np.arange(256) + (1.0 - factor) * value
     return cv2.LUT(image, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+
+
+_JITTERS = (_brightness, _contrast, _saturation, _hue)

@@ -18,12 +18,13 @@ from exits_jax.data.annotations import Instance
 from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
 from exits_jax.data.samples import CropOptions, Sample, SampleReader
-from exits_jax.data.stream import Batch, BatchIterator, start
+from exits_jax.data.stream import Batch, BatchIterator, WorkerLost, start
 
 __all__ = [
     "Batch",
     "BatchIterator",
     "CropOptions",
+    "WorkerLost",
     "label_batches",
     "train_batches",
     "trainable",
@@ -44,6 +45,7 @@ def train_batches(
     num_threads: int = 2,
     prefetch: int = 4,
     shuffle: bool = True,
+    skip_unreadable: bool = False,
 ) -> BatchIterator:
     """Yields this process's rows of the batches of `num_steps` training steps.
 
@@ -66,6 +68,9 @@ def train_batches(
             each batch when it is asked for.
         prefetch: Batches that are kept ready.
         shuffle: False visits the instances in the order of the list.
+        skip_unreadable: Give an instance whose image cannot be read a blank row with
+            valid = False and its own index, for the caller to count. The rows of the
+            other instances stay what they are, on every process.
 
     Returns:
         An iterator over dicts of arrays with a leading axis of
@@ -73,7 +78,9 @@ def train_batches(
 
     Raises:
         ValueError: If a number is out of range or there is nothing to train on.
-        ImageError: While iterating, if an image is unreadable; names the file.
+        ImageError: While iterating, if an image is unreadable and
+            `skip_unreadable` is False; names the file.
+        WorkerLost: While iterating, if a worker is killed; names it.
     """
     rows = _local_rows(global_batch, process_index, process_count)
     if not 0 <= seed < 2**32:
@@ -92,7 +99,7 @@ def train_batches(
     num_epochs = max(1, -(-stop_step * global_batch // len(instances)))
     columns, scratch = _shareable(instances, num_workers)
     reader = SampleReader(columns, options)
-    build = _TrainBatch(reader, seed, global_batch, rows)
+    build = _TrainBatch(reader, seed, global_batch, rows, skip_unreadable)
     steps = order.repeat(num_epochs).batch(global_batch).map_with_index(build)
     steps = steps[start_step:stop_step]
     return start(steps, num_workers, num_threads, prefetch, scratch)
@@ -134,6 +141,7 @@ def label_batches(
         ValueError: If a number is out of range.
         ImageError: While iterating, if an image is unreadable and
             `skip_unreadable` is False; names the file.
+        WorkerLost: While iterating, if a worker is killed; names it.
     """
     rows = _local_rows(batch, process_index, process_count)
     steps = grain.MapDataset.range(-(-len(instances) // batch))
@@ -177,17 +185,20 @@ class _TrainBatch(NamedTuple):
     seed: int
     global_batch: int
     rows: range
+    skip_unreadable: bool
 
     def __call__(self, step: int, indices: np.ndarray) -> Batch:
-        epochs = [
-            (step * self.global_batch + row) // len(self.reader) for row in self.rows
-        ]
-        return _stack(
-            [
-                self.reader.train_sample(self.seed, epoch, int(indices[row]))
-                for row, epoch in zip(self.rows, epochs)
-            ]
-        )
+        return _stack([self._sample(step, row, indices) for row in self.rows])
+
+    def _sample(self, step: int, row: int, indices: np.ndarray) -> Sample:
+        epoch = (step * self.global_batch + row) // len(self.reader)
+        index = int(indices[row])
+        try:
+            return self.reader.train_sample(self.seed, epoch, index)
+        except (ImageError, FileNotFoundError):
+            if not self.skip_unreadable:
+                raise
+            return self.reader.blank_train_sample(index)
 
 
 class _LabelBatch(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from exits_jax.data.foreign_files import foreign_kind
+from exits_jax.data.retries import retrying
 
 # Formats whose readers do nothing but decode; an EPS, for one, would be executed.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -100,9 +101,16 @@ def check_image(path: str | Path, *, full: bool) -> tuple[int, int]:
       FileNotFoundError: there is no such file.
       ImageError: as in `read_image`.
     """
-    if full:
-        height, width, _ = read_image(path).shape
-        return height, width
+    size_of = _size_of_pixels if full else _size_in_header
+    return retrying(lambda: size_of(path))
+
+
+def _size_of_pixels(path: str | Path) -> tuple[int, int]:
+    height, width, _ = read_image(path).shape
+    return height, width
+
+
+def _size_in_header(path: str | Path) -> tuple[int, int]:
     with _existing(path).open("rb") as file, _open(file, path) as image:
         return image.height, image.width
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from exits_jax.data import augment, crops
 from exits_jax.data.columns import ImageSource, Instances
-from exits_jax.data.images import ImageError
+from exits_jax.data.images import ImageError, printable
+from exits_jax.data.retries import READ_RETRIES, may_pass, retrying
 
 Sample = dict[str, Any]
 
@@ -25,6 +26,8 @@ class CropOptions(NamedTuple):
     flip_rate: float = 0.5  # probability of a left-right flip
     photometric: augment.Photometric | None = augment.Photometric()  # None: no change
     cache_mb: int = 0  # decoded images kept per process, MB; 0 keeps none
+    on_device: bool = False  # the photometric change is drawn here and made there
+    read_retries: int = READ_RETRIES  # of a read that fails for a reason that may pass
 
 
 class SampleReader:
@@ -34,14 +37,18 @@ class SampleReader:
         """Reads no image yet."""
         self._instances = instances
         self._options = options
-        self._cache = ImageCache(instances, options.cache_mb)
+        self._cache = ImageCache(instances, options.cache_mb, options.read_retries)
 
     def __len__(self) -> int:
         """Number of instances."""
         return len(self._instances)
 
     def train_sample(self, seed: int, epoch: int, index: int) -> Sample:
-        """One random crop, clean and jittered."""
+        """One random crop, clean and jittered.
+
+        With `on_device` it has, in place of the jittered view, what makes it: the
+        arrays of `augment.change_arrays`.
+        """
         options = self._options
         rng = np.random.default_rng([seed, epoch, index])
         sample_seed = rng.integers(2**32, dtype=np.uint32)
@@ -50,10 +57,11 @@ class SampleReader:
         sample = self._crop(index, margins)
         if flip:
             sample = augment.flip_sample(sample)
-        student = sample["image"]
+        changes = augment.NO_CHANGES
         if options.photometric is not None:
-            student = augment.photometric(student, rng, options.photometric)
-        return {**sample, "student_image": student, "seed": sample_seed}
+            changes = augment.draw_changes(rng, options.photometric)
+        student = self._student(sample["image"], changes)
+        return {**sample, **student, "seed": sample_seed}
 
     def label_sample(self, index: int) -> Sample:
         """One clean crop with the test margins."""
@@ -78,6 +86,20 @@ class SampleReader:
             "index": np.int32(index),
             "valid": np.bool_(False),
         }
+
+    def blank_train_sample(self, index: int) -> Sample:
+        """A row to leave out of a training batch, with the fields of the others."""
+        sample = self.blank_sample(index)
+        return sample | self._student(sample["image"], augment.NO_CHANGES)
+
+    def _student(self, image: np.ndarray, changes: augment.Changes) -> Sample:
+        """The student's view of a crop, or what the device makes it from."""
+        options = self._options
+        if not options.on_device:
+            return {"student_image": augment.apply_changes(image, changes)}
+        if options.photometric is None:
+            return {}
+        return augment.change_arrays(changes, options.photometric)
 
     def _crop(self, index: int, margins: crops.Margins) -> Sample:
         instances = self._instances
@@ -114,27 +136,39 @@ class SampleReader:
 class ImageCache:
     """Decoded images, least recently used first, bounded in bytes; thread-safe."""
 
-    def __init__(self, source: ImageSource, limit_mb: int):
-        """Starts empty; `limit_mb` in MB of pixels, 0 keeps nothing."""
+    def __init__(self, source: ImageSource, limit_mb: int, read_retries: int = 0):
+        """Starts empty.
+
+        Args:
+            source: Where images come from.
+            limit_mb: Pixels to keep, MB; 0 keeps nothing.
+            read_retries: How often to read again what may be a passing fault.
+        """
         self._source = source
         self._limit_mb = limit_mb
+        self._read_retries = read_retries
         self._room = limit_mb * 2**20
         self._images: OrderedDict[int, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self):
         """A worker process starts with its own empty cache."""
-        return ImageCache, (self._source, self._limit_mb)
+        return ImageCache, (self._source, self._limit_mb, self._read_retries)
 
     def read(self, image: int) -> np.ndarray:
-        """The pixels of an image, which the caller must not change."""
+        """The pixels of an image, which the caller must not change.
+
+        Raises:
+            FileNotFoundError: There is no such image.
+            ImageError: It cannot be decoded, or its storage failed each time.
+        """
         if not self._limit_mb:
-            return self._source.read(image)
+            return self._read(image)
         with self._lock:
             if image in self._images:
                 self._images.move_to_end(image)
                 return self._images[image]
-        pixels = self._source.read(image)  # outside the lock: threads work in parallel
+        pixels = self._read(image)  # outside the lock: threads work in parallel
         with self._lock:
             if image not in self._images:
                 self._images[image] = pixels
@@ -142,3 +176,15 @@ class ImageCache:
             while self._room < 0:
                 self._room += self._images.popitem(last=False)[1].nbytes
         return pixels
+
+    def _read(self, image: int) -> np.ndarray:
+        retries = self._read_retries
+        try:
+            return retrying(lambda: self._source.read(image), retries=retries)
+        except OSError as error:
+            if not may_pass(error):
+                raise
+            raise ImageError(
+                f"{printable(self._source.name(image))} cannot be read: "
+                f"{error.strerror}, {retries + 1} times in a row."
+            ) from error

@@ -109,6 +109,8 @@ def crop_options(config: mlc.ConfigDict) -> CropOptions:
         flip_rate=config.crop.flip_rate,
         photometric=Photometric() if config.crop.photometric else None,
         cache_mb=config.data.cache_mb,
+        on_device=config.augment.on_device,
+        read_retries=config.data.read_retries,
     )
 
 

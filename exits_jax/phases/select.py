@@ -84,7 +84,7 @@ def select_similarity(
         process_count=jax.process_count(),
         num_threads=config.data.num_threads,
     ):
-        rows.pop("student_image")
+        rows.pop("student_image", None)
         for key, values in measure(placed, shard_batch(mesh, rows)).items():
             sums[key].append(np.asarray(values))
     table = [

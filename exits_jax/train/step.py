@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from exits_jax.models.params import Params, bind
 from exits_jax.models.similarity import similarity
 from exits_jax.ops.labels import drop_points, supervision
+from exits_jax.ops.photometric import Changes, student_view
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
@@ -159,6 +160,7 @@ def train_step(
         num_parts: Parts of the batch that are computed one after the other, to save
             memory. Static; the rows are a multiple of it.
     """
+    batch = with_student_view(batch)
     grads, metrics = _gradient(loss_fn, state, batch, num_parts)
     norm = jnp.asarray(optax.tree.norm(grads))
     is_good = jnp.isfinite(metrics["loss/total"]) & jnp.isfinite(norm)
@@ -179,6 +181,16 @@ def train_step(
         "optimizer/skipped": 1.0 - is_good.astype(jnp.float32),
     }
     return kept.replace(step=state.step + 1), metrics | more
+
+
+def with_student_view(batch: Batch) -> Batch:
+    """Adds the student's view where the input left it to the device."""
+    if "student_image" in batch:
+        return batch
+    view = batch["image"]
+    if "jitter_order" in batch:  # else nothing is to be changed
+        view = student_view(view, Changes(*(batch[name] for name in Changes._fields)))
+    return batch | {"student_image": keep_rows_split(view)}
 
 
 def _gradient(

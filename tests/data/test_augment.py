@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 
 from exits_jax.data import augment
-from exits_jax.data.augment import Photometric, flip_sample, photometric
+from exits_jax.data.augment import (
+    NO_CHANGES,
+    Photometric,
+    apply_changes,
+    change_arrays,
+    draw_changes,
+    flip_sample,
+)
 
 ALWAYS = Photometric(jitter_rate=1.0, grey_rate=0.0, blur_rate=0.0)
 
 
 def picture(side=24):
     return np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def photometric(image, rng, options):
+    return apply_changes(image, draw_changes(rng, options))
 
 
 def sample(has_points=True):
@@ -191,3 +202,36 @@ def test_the_four_jitters_come_in_random_order():
             photometric(image, FixedAmounts(np.random.PCG64(seed)), options).tobytes()
         )
     assert len(outcomes) > 1
+
+
+def test_the_same_numbers_are_drawn_whatever_happens():
+    after = set()
+    for options in (Photometric(), Photometric(strength=0), ALWAYS):
+        rng = np.random.default_rng(8)
+        draw_changes(rng, options)
+        after.add(rng.random())
+    assert len(after) == 1
+
+
+def test_what_does_not_happen_has_an_amount_of_zero():
+    changes = draw_changes(np.random.default_rng(0), Photometric(strength=0))
+    assert changes._replace(order=NO_CHANGES.order) == NO_CHANGES
+
+
+def test_changes_become_arrays_of_the_same_shapes():
+    rng = np.random.default_rng(1)
+    found = {
+        tuple((name, v.shape, v.dtype.name) for name, v in arrays.items())
+        for arrays in (
+            change_arrays(draw_changes(rng, Photometric()), Photometric())
+            for _ in range(16)
+        )
+    }
+    assert found == {
+        (
+            ("jitter_order", (4,), "int32"),
+            ("jitter_amounts", (4,), "float32"),
+            ("is_grey", (), "bool"),
+            ("blur_kernel", (7,), "float32"),
+        )
+    }

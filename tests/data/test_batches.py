@@ -4,6 +4,7 @@ import sys
 import tempfile
 import threading
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from exits_jax.data.batches import (
 )
 from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
+from exits_jax.ops.photometric import Changes, student_view
 
 OPTIONS = CropOptions(crop_size=16, cache_mb=1)
 
@@ -116,14 +118,44 @@ def test_a_run_resumed_in_mid_epoch_continues_exactly(instances):
     assert_same_batches(train(instances, 3, 4), train(instances, 0, 7)[3:])
 
 
+@pytest.mark.parametrize("start_step", [0, 3])
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_processes_share_the_rows_of_the_same_global_batches(instances, process_count):
+def test_processes_share_the_rows_of_the_same_global_batches(
+    instances, process_count, start_step
+):
     parts = [
-        train(instances, process_index=i, process_count=process_count)
+        train(instances, start_step, process_index=i, process_count=process_count)
         for i in range(process_count)
     ]
     assert parts[0][0]["index"].shape == (4 // process_count,)
-    assert_same_batches(joined(parts), train(instances))
+    assert_same_batches(joined(parts), train(instances, start_step))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fewer_samples_than_processes_fill_every_step(instances, count):
+    few = instances[:count]
+    parts = [
+        train(few, 2, 3, process_index=i, process_count=4, num_threads=1)
+        for i in range(4)
+    ]
+    assert [len(part) for part in parts] == [3] * 4
+    assert all(batch["valid"].all() for part in parts for batch in part)
+    assert_same_batches(joined(parts), train(few, 2, 3))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fewer_samples_than_processes_are_labelled_once(instances, count):
+    parts = [
+        list(
+            label_batches(
+                instances[:count], OPTIONS, batch=4, process_index=i, process_count=4
+            )
+        )
+        for i in range(4)
+    ]
+    assert [len(part) for part in parts] == [1] * 4
+    index = joined(parts)[0]["index"]
+    np.testing.assert_array_equal(index, [*range(count), *[-1] * (4 - count)])
 
 
 @pytest.mark.parametrize("num_threads", [0, 1, 3])
@@ -263,6 +295,110 @@ def test_a_broken_image_stops_training_with_its_name(instances, tmp_path, num_wo
         train(broken, num_workers=num_workers)
 
 
+@pytest.fixture
+def with_missing(instances, tmp_path):
+    """The instances, of which the second has no image any more."""
+    return [instances[0], instance(tmp_path / "gone.png", 1), *instances[2:]]
+
+
+def test_a_missing_image_stops_training_unless_it_is_to_be_skipped(with_missing):
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        train(with_missing)
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+def test_a_missing_image_becomes_a_masked_row_on_its_process(
+    with_missing, process_count
+):
+    parts = [
+        train(
+            with_missing,
+            skip_unreadable=True,
+            process_index=i,
+            process_count=process_count,
+        )
+        for i in range(process_count)
+    ]
+    batches = joined(parts)
+    index = np.concatenate([b["index"] for b in batches])
+    valid = np.concatenate([b["valid"] for b in batches])
+    assert (index == 1).sum() >= 2
+    np.testing.assert_array_equal(valid, index != 1)
+    assert_same_batches(batches, train(with_missing, skip_unreadable=True))
+
+
+def test_a_missing_image_leaves_the_other_rows_as_they_were(instances, with_missing):
+    for found, expected in zip(
+        train(with_missing, skip_unreadable=True), train(instances), strict=True
+    ):
+        rows = found["valid"]
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name][rows], value[rows], err_msg=name)
+
+
+def test_a_masked_row_is_blank_and_has_a_box_with_area(with_missing):
+    for batch in train(with_missing, skip_unreadable=True):
+        for row in np.flatnonzero(~batch["valid"]):
+            np.testing.assert_array_equal(batch["box"][row], [0, 0, 16, 16])
+            assert not batch["image"][row].any()
+            assert not batch["student_image"][row].any()
+            assert not batch["has_points"][row]
+
+
+def test_a_step_without_any_readable_image_is_still_a_step(tmp_path):
+    gone = [instance(tmp_path / "gone.png", 0)]
+    batches = train(gone, num_steps=2, skip_unreadable=True, num_workers=1)
+    assert [b["valid"].tolist() for b in batches] == [[False] * 4] * 2
+
+
+on_device = jax.jit(student_view)
+ON_DEVICE = OPTIONS._replace(on_device=True)
+
+
+def test_on_the_device_a_batch_has_the_changes_instead_of_the_view(instances):
+    batch = train(instances, num_steps=1, options=ON_DEVICE)[0]
+    there = {
+        name: (v.dtype.name, v.shape)
+        for name, v in batch.items()
+        if name not in train(instances, num_steps=1)[0]
+    }
+    assert "student_image" not in batch
+    assert there == {
+        "jitter_order": ("int32", (4, 4)),
+        "jitter_amounts": ("float32", (4, 4)),
+        "is_grey": ("bool", (4,)),
+        "blur_kernel": ("float32", (4, 7)),
+    }
+
+
+def test_all_else_is_the_same_on_the_device(instances):
+    for one, other in zip(train(instances, options=ON_DEVICE), train(instances)):
+        for name in other.keys() - {"student_image"}:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_the_device_makes_the_view_that_the_host_makes(instances):
+    for one, other in zip(train(instances, options=ON_DEVICE), train(instances)):
+        changes = Changes(*(one[name] for name in Changes._fields))
+        view = np.asarray(on_device(one["image"], changes)).astype(int)
+        assert np.abs(view - other["student_image"]).max() <= 2
+
+
+def test_without_photometric_change_the_device_gets_none(instances):
+    plain = ON_DEVICE._replace(photometric=None)
+    batch = train(instances, num_steps=1, options=plain)[0]
+    assert not {"student_image", *Changes._fields} & batch.keys()
+
+
+def test_masked_rows_for_the_device_change_nothing(with_missing):
+    batches = train(with_missing, options=ON_DEVICE, skip_unreadable=True)
+    masked = [~b["valid"] for b in batches]
+    assert sum(rows.sum() for rows in masked) >= 2
+    for batch, rows in zip(batches, masked):
+        assert not batch["jitter_amounts"][rows].any()
+        assert (batch["blur_kernel"][rows][:, 0] == 256).all()
+
+
 def test_an_image_of_another_size_is_an_error(instances):
     other = [instances[0]._replace(image_size=(50, 60))]
     with pytest.raises(ImageError, match=r"0\.png.*44x36.*say 60x50"):
@@ -339,42 +475,6 @@ def test_training_filter_keeps_large_objects_that_are_no_crowd():
         for i, (name, (w, h)) in enumerate(sizes.items())
     ]
     assert [kept.image_path for kept in trainable(candidates)] == ["kept"]
-
-
-class Drawn:
-    """Images of one size that note when they are read."""
-
-    def __init__(self, side=512):
-        self.reads = []
-        self.image = np.zeros((side, side, 3), np.uint8)  # 0.75 MB
-
-    def read(self, image):
-        self.reads.append(image)
-        return self.image.copy()
-
-    def name(self, image):
-        return str(image)
-
-
-def test_cache_forgets_the_image_used_longest_ago():
-    drawn = Drawn()
-    cache = samples.ImageCache(drawn, 2)
-    for image in [0, 1, 0, 2, 0, 1]:
-        cache.read(image)
-    assert drawn.reads == [0, 1, 2, 1]
-
-
-def test_cache_without_room_keeps_nothing():
-    drawn = Drawn(2)
-    cache = samples.ImageCache(drawn, 0)
-    for _ in range(2):
-        cache.read(7)
-    assert drawn.reads == [7, 7]
-
-
-def test_an_image_larger_than_the_cache_is_still_read():
-    pixels = samples.ImageCache(Drawn(1024), 1).read(0)
-    np.testing.assert_array_equal(pixels, Drawn(1024).image)
 
 
 def test_workers_get_the_name_of_a_folder_not_the_objects(instances, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from exits_jax.data import augment
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import DecoderConfig
 from exits_jax.models.params import abstract_graph
@@ -20,7 +21,13 @@ from exits_jax.train.sharding import (
     split_rows,
 )
 from exits_jax.train.state import TrainState
-from exits_jax.train.step import PointOptions, label_step, predict_step, train_step
+from exits_jax.train.step import (
+    PointOptions,
+    label_step,
+    predict_step,
+    train_step,
+    with_student_view,
+)
 from tests.toy import model
 
 SIZE, PATCH, ROWS = 32, 8, 4
@@ -276,3 +283,26 @@ def test_the_mirror_image_is_averaged():
     np.testing.assert_allclose(
         predict(True, rows), (plain + other[:, :, ::-1]) / 2, rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_the_student_view_of_the_device_trains_as_that_of_the_host(fsdp):
+    rows = _rows()
+    clean = {name: rows[name] for name in rows if name != "student_image"}
+    options = augment.Photometric(strength=2.0)
+    changes = [
+        augment.draw_changes(np.random.default_rng(row), options) for row in range(ROWS)
+    ]
+    views = [augment.apply_changes(*pair) for pair in zip(rows["image"], changes)]
+    drawn = [augment.change_arrays(each, options) for each in changes]
+    host = clean | {"student_image": np.stack(views)}
+    device = clean | {key: np.stack([row[key] for row in drawn]) for key in drawn[0]}
+    assert (host["student_image"] != rows["image"]).any(axis=(1, 2, 3)).sum() >= 3
+    one, two = _Machine(2, fsdp=fsdp), _Machine(2, fsdp=fsdp)
+    _agree((one, *one.run(2, host)), (two, *two.run(2, device)))
+
+
+def test_without_changes_the_student_sees_the_clean_view():
+    rows = {"image": jnp.asarray(_rows()["image"])}
+    seen = with_student_view(rows)["student_image"]
+    np.testing.assert_array_equal(seen, rows["image"])
