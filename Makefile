@@ -47,4 +47,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,convert,parity,shards]'
 	# Its torchvision would want a CUDA build of PyTorch; the tests do without it.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
+	# Beside the packages, as installed among them it would look for a TPU in every run.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/libtpu libtpu
 	@touch $(VENV)/.base $@

@@ -7,8 +7,10 @@ python -m exits_jax.main --config=configs/voc.py [--phase=train] [--workdir=runs
 import difflib
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import ml_collections as mlc
@@ -19,12 +21,20 @@ from ml_collections import config_flags
 
 from exits_jax.data.annotations import AnnotationError, TooManySkipped
 from exits_jax.data.images import ImageError
+from exits_jax.data.stream import WorkerLost
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.check_config import check_config
 from exits_jax.phases.order import sections
 from exits_jax.phases.weights import WeightsError, check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
-from exits_jax.train.loop import InputChanged, Preempted
+from exits_jax.train.checkpoints import CheckpointError
+from exits_jax.train.device_errors import explain
+from exits_jax.train.loop import (
+    InputChanged,
+    Preempted,
+    TooManyUnreadable,
+    UnknownMetric,
+)
 
 PHASES = {
     "prepare": prepare.run,
@@ -34,6 +44,7 @@ PHASES = {
     "generate": generate.run,
     "evaluate": evaluate.run,
 }
+TRAINING = {"pretrain", "warmup", "train"}
 # Run only when they are asked for, and loaded only then.
 TOOLS = {
     "import": "exits_jax.phases.imports",
@@ -83,7 +94,18 @@ def main(argv: Sequence[str]) -> int:
     config = _CONFIG.value
     if _WORKDIR.value:
         config.workdir = _WORKDIR.value
+    _keep_programs(config)
     return run(config, _PHASE.value)
+
+
+def _keep_programs(config: mlc.ConfigDict) -> None:
+    """Compiled programs outlive the process: a restart need not compile again.
+
+    JAX's own setting, such as JAX_COMPILATION_CACHE_DIR, goes first.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = config.compilation_cache or Path(config.workdir) / "compilation_cache"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _join() -> str | None:
@@ -95,7 +117,11 @@ def _join() -> str | None:
             "all three, or none where the cluster tells."
         )
     try:
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=_HEARTBEAT_S.value)
+        jax.distributed.initialize(
+            *given,
+            heartbeat_timeout_seconds=_HEARTBEAT_S.value,
+            shutdown_timeout_seconds=_HEARTBEAT_S.value,
+        )
     except (RuntimeError, ValueError) as error:
         return f"The other processes could not be joined: {error}"
     return None
@@ -106,13 +132,14 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
 
     What is expected to go wrong is said on stderr, without a traceback: a flag or field
     that makes no sense or a workdir in other use (2), annotations, images or weights
-    that cannot be used (3), too many bad records (4), a loss that is not finite (1), a
-    stop from outside (75 with the state saved, 130).
+    or checkpoints that cannot be used (3), too many bad records or images (4), losses
+    that are not finite, devices out of memory or another process lost (1), a stop from
+    outside (75 with the state saved, 130).
     """
     workdir = Workdir(config.workdir)
     names = [phase] if phase else list(PHASES)
     try:
-        check_config(config)
+        check_config(config, trains=bool(TRAINING & set(names)))
         made = {name: sections(config, name) for name in names if name in PHASES}
         workdir.open(config, made)
         log_to(workdir)
@@ -121,16 +148,32 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
             check_files(config)
         for name in names:
             _run_phase(name, config, workdir)
-    except (ConfigError, InputChanged) as error:
+    except (ConfigError, InputChanged, UnknownMetric) as error:
         return _fail(error, USAGE)
-    except TooManySkipped as error:
+    except (TooManySkipped, TooManyUnreadable) as error:
         return _fail(error, PARTIAL)
-    except (AnnotationError, ImageError, FileNotFoundError, WeightsError) as error:
+    except (
+        AnnotationError,
+        CheckpointError,
+        FileNotFoundError,
+        ImageError,
+        WeightsError,
+    ) as error:
         return _fail(error, BAD_INPUT)
-    except FloatingPointError as error:
+    except (FloatingPointError, WorkerLost) as error:
         return _fail(error, FAILED)
     except Preempted as error:
         return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        said = explain(error)  # a lost process comes as a ValueError too
+        if said is None:
+            raise
+        status = _fail(said, FAILED)
+        if jax.process_count() > 1:
+            # An orderly end would wait for the lost process, then abort with a trace.
+            sys.stderr.flush()
+            os._exit(status)
+        return status
     except KeyboardInterrupt:
         return _fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
     finally:
@@ -143,8 +186,6 @@ def _run_phase(name: str, config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Runs a phase; on a pod, what one process does alone is done by the first."""
     if jax.process_count() == 1:
         _phase(name)(config, workdir)
-    elif name == "evaluate":
-        _logger.warning("evaluate takes one process: --phase=evaluate, not distributed")
     else:
         alone = name == "prepare" or name in TOOLS
         if not alone or jax.process_index() == 0:

@@ -76,8 +76,13 @@ def test_a_configuration_that_does_not_exist_is_refused(capsys, path, message):
         ),
         (["--phase=train"], "Run --phase=prepare first"),
         (["more"], "Unexpected arguments: more"),
+        (
+            ["--distributed", "--num_processes=2"],
+            "--coordinator_address, --num_processes and --process_id are one set",
+        ),
+        (["--config.mesh.fsdp=3"], "mesh.data = -1 times mesh.fsdp = 3 must be"),
     ],
-    ids=["type", "phase", "choice", "devices", "order", "argument"],
+    ids=["type", "phase", "choice", "devices", "order", "argument", "set", "mesh"],
 )
 def test_a_process_ends_with_status_2_and_one_message(tmp_path, flags, message):
     workdir = tmp_path / "run"

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from exits_jax.models.vit import torch_uniform, torch_uniform_bias
+from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear, resize_map
 
 # Scale of the patch features by box area, and the smallest area of each size in px of
@@ -145,4 +146,5 @@ class PrototypeHead(nnx.Module):
     def __call__(self, patches: Float[Array, "b n n d"]) -> Float[Array, "b c"]:
         """One vector per crop; its inner product with a pixel is the pixel's logit."""
         mean = patches.astype(jnp.float32).mean(axis=(1, 2)).astype(patches.dtype)
-        return self.output(jax.nn.relu(self.hidden(mean)))
+        hidden = keep_rows_split(jax.nn.relu(self.hidden(keep_rows_split(mean))))
+        return keep_rows_split(self.output(hidden))

@@ -55,8 +55,13 @@ SHARES = (
 )
 
 
-def check_config(config: mlc.ConfigDict) -> None:
+def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
     """Checks what can be known before anything is read or compiled.
+
+    Args:
+        config: The whole configuration.
+        trains: Whether a phase will train, over all devices; masks are made and
+            compared by any number of them.
 
     Raises:
         ConfigError: With every fault, one per line.
@@ -74,10 +79,13 @@ def check_config(config: mlc.ConfigDict) -> None:
         expect(value(name) in known, f"{name} = {value(name)!r}: known are {listed}.")
     for name in AT_LEAST_ONE:
         expect(value(name) >= 1, f"{name} = {value(name)}: must be at least 1.")
+    for name in ("train.max_bad_steps", "data.read_retries"):
+        expect(value(name) >= 0, f"{name} = {value(name)}: must be at least 0.")
     for name in SHARES:
         in_range = 0 <= value(name) <= 1
         expect(in_range, f"{name} = {value(name)}: must lie in [0, 1].")
-    faults += _faults_of_devices(config)
+    if trains:
+        faults += _faults_of_devices(config)
     size, patch = config.crop.size, config.model.patch_size
     expect(
         patch < 1 or size % patch == 0,
@@ -106,6 +114,8 @@ def check_config(config: mlc.ConfigDict) -> None:
     expect(
         config.optimizer.lr_per_sample > 0, "optimizer.lr_per_sample must be positive."
     )
+    stall = config.data.stall_s
+    expect(stall > 0, f"data.stall_s = {stall}: must be positive, in seconds.")
     for section in ("pretrain", "warmup", "train"):
         lr, steps = config[section].lr, config[section].steps
         expect(lr is None or lr > 0, f"{section}.lr = {lr}: must be positive.")
@@ -145,12 +155,6 @@ def _faults_of_devices(config: mlc.ConfigDict) -> list[str]:
         faults.append(
             f"batch_size = {config.batch_size} is not a multiple of the {devices} "
             f"devices{by_parts}."
-        )
-    local = jax.local_device_count()
-    if config.generate.batch_size % local:
-        faults.append(
-            f"generate.batch_size = {config.generate.batch_size} is not a multiple of "
-            f"the {local} devices of a process."
         )
     return faults
 
@@ -193,6 +197,11 @@ def _faults_of_widths(name: str, encoder: VitConfig) -> list[str]:
 
 def _faults_of_order(config: mlc.ConfigDict) -> list[str]:
     """What a phase is to start from although no phase makes it."""
+    if config.generate.checkpoint == "best" and not config.train.best_metric:
+        return [
+            "generate.checkpoint = 'best' needs train.best_metric, such as "
+            "'loss/total', to know which is the best."
+        ]
     source = config.init.generator_from
     if source in ("pretrain", "warmup") and not config[source].enabled:
         return [

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import ml_collections as mlc
 import numpy as np
 
@@ -18,7 +19,7 @@ from exits_jax.phases.inputs import instances
 from exits_jax.phases.lists import ObjectLists, object_lists
 from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import draw_pictures, spread
-from exits_jax.phases.seen import POINT_SHARES, point_quality
+from exits_jax.phases.seen import POINT_SHARES, finder, point_quality
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
@@ -40,9 +41,12 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
     Every true mask counts: an object without a pseudo mask has IoU 0. Crowd regions,
     what `prepare` left out and objects with a side of `data.min_side_px` or less do
-    not count.
+    not count. On several processes the first does all of this.
     """
     if not begin(config, workdir, "evaluate"):
+        return
+    find = finder(config, workdir)
+    if jax.process_index() != 0:
         return
     sources = workdir.facts("prepare")["sources"]
     split = _split(config, sources)
@@ -57,14 +61,14 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if measured:
         rows = np.array([found.row for found in measured])
         some = objects.select(spread(rows, config.evaluate.num_points))
-        points = point_quality(config, workdir, some, truth)
+        points = point_quality(config, find, some, truth)
         _write_summary(config, workdir, split, measured, points)
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
         write_json(workdir / "evaluation.json", {"split": split, "all": None})
     ious = {found.item.annotation_id: found.ious["EXITS"] for found in measured}
     separated = {found.item.annotation_id for found in measured if found.is_separated}
-    draw_pictures(config, workdir, objects, pseudo, truth, ious, separated)
+    draw_pictures(config, workdir, find, objects, pseudo, truth, ious, separated)
     workdir.finish("evaluate")
 
 

@@ -11,7 +11,7 @@ from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window
 from exits_jax.export import rle
 from exits_jax.export.contact_sheet import Panel, write_contact_sheet
-from exits_jax.phases.seen import crop_mask, look_at, true_mask_of
+from exits_jax.phases.seen import Find, crop_mask, look_at, true_mask_of
 from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ NAME = "contact_sheet.png"
 def draw_pictures(
     config: mlc.ConfigDict,
     workdir: Workdir,
+    find: Find | None,
     objects: Instances,
     pseudo: Mapping[Any, dict],
     truth: Mapping[Any, Any],
@@ -32,7 +33,7 @@ def draw_pictures(
     if not chosen:
         return
     size = config.crop.size
-    found = look_at(config, workdir, chosen)
+    found = look_at(config, find, chosen)
     panels = []
     for item, seen in zip(chosen, found, strict=True):
         window = Window(*(int(edge) for edge in seen["window"]))

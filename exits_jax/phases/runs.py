@@ -10,17 +10,11 @@ import ml_collections as mlc
 import optax
 from jax.sharding import Mesh
 
-from exits_jax.data.batches import train_batches
 from exits_jax.data.columns import Instances
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.options import (
-    crop_options,
-    generator_builder,
-    image_stats,
-    mesh_of,
-)
+from exits_jax.phases.options import generator_builder, image_stats, mesh_of
+from exits_jax.phases.run_input import run_checkpoints, run_input
 from exits_jax.phases.workdir import Workdir
-from exits_jax.train.checkpoints import Checkpoints, InputPosition
 from exits_jax.train.loop import Cadence, fit
 from exits_jax.train.objectives import LossFn
 from exits_jax.train.optimizer import adamw, learning_rate
@@ -101,28 +95,18 @@ def train_run(
         make_labels=make_labels,
     )
     state = jax.jit(create, out_shardings=placement)(replicate(mesh, params))
-    checkpoints = Checkpoints(
-        workdir / "checkpoints" / run.name, keep=config.train.keep_checkpoints
-    )
+    checkpoints = run_checkpoints(config, workdir, run.name)
     with contextlib.closing(checkpoints):
         state = fit(
             state,
             step_fn=step_fn,
-            open_input=lambda start: train_batches(
-                objects,
-                crop_options(config),
-                seed=config.seed,
-                global_batch=config.batch_size,
-                start_step=start,
-                num_steps=run.num_steps - start,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-                num_workers=config.data.num_workers,
-                num_threads=config.data.num_threads,
-            ),
-            position=InputPosition(0, config.batch_size, len(objects), config.seed),
+            source=run_input(config, objects, run.num_steps),
             cadence=Cadence(
-                run.num_steps, config.train.checkpoint_every, config.train.log_every
+                run.num_steps,
+                config.train.checkpoint_every,
+                config.train.log_every,
+                config.train.max_bad_steps,
+                config.data.max_skip_fraction,
             ),
             checkpoints=checkpoints,
             mesh=mesh,
@@ -147,17 +131,14 @@ def jitted_step(
 
     `placement` holds the sharding of each leaf of the state, see `shardings`.
     """
-    compiled = jax.jit(
-        partial(
-            train_step,
-            loss_fn=loss_fn,
-            optimizer=optimizer,
-            schedule=schedule,
-            teacher_decay=teacher_decay,
-            num_parts=num_parts,
-        ),
-        donate_argnums=0,
-        out_shardings=(placement, replicated(mesh)),
+    compiled = train_call(
+        mesh,
+        placement,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
+        schedule=schedule,
+        teacher_decay=teacher_decay,
+        num_parts=num_parts,
     )
 
     def step_fn(state, batch):
@@ -171,14 +152,45 @@ def jitted_step(
     return step_fn
 
 
+def train_call(
+    mesh: Mesh,
+    placement: TrainState,
+    *,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    teacher_decay: float,
+    num_parts: int = 1,
+) -> Callable:
+    """`train_step` for a mesh, (state, batch) -> (state, metrics); to be compiled."""
+    return jax.jit(
+        partial(
+            train_step,
+            loss_fn=loss_fn,
+            optimizer=optimizer,
+            schedule=schedule,
+            teacher_decay=teacher_decay,
+            num_parts=num_parts,
+        ),
+        donate_argnums=0,
+        out_shardings=(placement, replicated(mesh)),
+    )
+
+
 def labeler(
     config: mlc.ConfigDict, extractor: Params, options: PointOptions
 ) -> Callable:
     """Compiled `label_step` with the frozen extractor bound to it."""
     mesh = mesh_of(config)
+    call = label_call(config, mesh, options)
+    return partial(call, jax.device_put(extractor, shardings(mesh, extractor)))
+
+
+def label_call(config: mlc.ConfigDict, mesh: Mesh, options: PointOptions) -> Callable:
+    """`label_step` for a mesh, (extractor, batch) -> (labels, metrics)."""
     build = generator_builder(config, role="extractor")
     graph = abstract_graph(lambda rngs: build(rngs).encoder)
-    compiled = jax.jit(
+    return jax.jit(
         partial(
             label_step,
             graph,
@@ -188,4 +200,3 @@ def labeler(
         ),
         out_shardings=(split_rows(mesh), replicated(mesh)),
     )
-    return partial(compiled, jax.device_put(extractor, shardings(mesh, extractor)))

@@ -1,6 +1,6 @@
 """What the similarity extractor finds in objects, and their true masks beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ import ml_collections as mlc
 import numpy as np
 
 from exits_jax.data.annotations import AnnotationError, Instance
-from exits_jax.data.batches import label_batches
+from exits_jax.data.batches import Batch, label_batches
 from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.extreme_points import decode_mask
@@ -24,8 +24,11 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.workdir import Workdir
+from exits_jax.train.sharding import host_copy
 from exits_jax.train.step import retrieve
 
+BATCH = 16
+Find = Callable[[Batch], Mapping[str, Any]]
 POINT_SHARES = (
     "seeds_on_object",
     "fg_precision",
@@ -36,25 +39,17 @@ POINT_SHARES = (
 )
 
 
-def look_at(
-    config: mlc.ConfigDict, workdir: Workdir, chosen: Instances
-) -> list[dict[str, np.ndarray]]:
-    """Crop of each object and, for EXITS, what the point retrieval found in it."""
-    batch = min(16, len(chosen))
-    find = _finder(config, workdir) if uses_extractor(config) else None
-    side = config.crop.size // config.model.patch_size
-    found: list[dict[str, np.ndarray]] = []
-    for rows in label_batches(chosen, crop_options(config), batch=batch):
-        if find is not None:
-            for name, points in find(rows).items():
-                rows[name] = np.asarray(points).reshape(-1, side, side)
-        for row in np.flatnonzero(rows["index"] >= 0):
-            found.append({name: value[row] for name, value in rows.items()})
-    return found
+def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
+    """What the point retrieval finds in a batch of crops; None without an extractor.
 
+    To load the extractor takes all processes of a run, to look with it one alone.
 
-def _finder(config: mlc.ConfigDict, workdir: Workdir):
-    """A compiled function from a batch of crops to its point sets and their scores."""
+    Returns:
+        A compiled function from a batch of crops, of any number of rows, to its point
+        sets and their scores, each [b, p].
+    """
+    if not uses_extractor(config):
+        return None
     choice = selected(workdir) if config.similarity.select else {}
     build = generator_builder(config, role="extractor")
     look = partial(
@@ -76,7 +71,22 @@ def _finder(config: mlc.ConfigDict, workdir: Workdir):
             "bg": pseudo.bg,
         }
 
-    return partial(find, extractor(config, workdir))
+    return partial(find, jax.device_put(host_copy(extractor(config, workdir))))
+
+
+def look_at(
+    config: mlc.ConfigDict, find: Find | None, chosen: Instances
+) -> list[dict[str, np.ndarray]]:
+    """Crop of each object and, for EXITS, what the point retrieval found in it."""
+    side = config.crop.size // config.model.patch_size
+    found: list[dict[str, np.ndarray]] = []
+    for rows in label_batches(chosen, crop_options(config), batch=BATCH):
+        if find is not None:
+            for name, points in find(rows).items():
+                rows[name] = np.asarray(points).reshape(-1, side, side)
+        for row in np.flatnonzero(rows["index"] >= 0):
+            found.append({name: value[row] for name, value in rows.items()})
+    return found
 
 
 def true_mask_of(truth: Mapping[Any, Any], item: Instance) -> np.ndarray | None:
@@ -95,7 +105,7 @@ def crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:
 
 def point_quality(
     config: mlc.ConfigDict,
-    workdir: Workdir,
+    find: Find | None,
     objects: Instances,
     truth: Mapping[Any, Any],
 ) -> dict[str, float]:
@@ -109,11 +119,11 @@ def point_quality(
         of crops, which leaves out objects without points or a readable true mask.
         Empty for methods without an extractor.
     """
-    if not uses_extractor(config) or not objects:
+    if find is None or not objects:
         return {}
     side = config.crop.size // config.model.patch_size
     counts = np.zeros(9)
-    for item, seen in zip(objects, look_at(config, workdir, objects), strict=True):
+    for item, seen in zip(objects, look_at(config, find, objects), strict=True):
         true_mask = true_mask_of(truth, item)
         if true_mask is None or not seen["has_points"]:
             continue

@@ -27,7 +27,12 @@ from exits_jax.phases.weights import (
     with_encoder,
 )
 from exits_jax.phases.workdir import Workdir
-from exits_jax.train.objectives import box_objective, exits_objective, mil_objective
+from exits_jax.train.objectives import (
+    LossFn,
+    box_objective,
+    exits_objective,
+    mil_objective,
+)
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -36,22 +41,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         return
     workdir.note("train", init=provenance(config))
     objects = training_instances(config, workdir)
-    graph = abstract_graph(generator_builder(config, role="generator"))
-    stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
-    make_labels, sizes = None, training_sizes(config)
-    if config.loss.method == "mil_crf":
-        loss_fn = box_objective(
-            graph, weights=weights, crf=crf, stats=stats, sizes=sizes
-        )
-    else:
-        loss_fn = exits_objective(
-            graph,
-            weights=weights,
-            crf=crf,
-            stats=stats,
-            pooling=config.loss.pooling,
-            sizes=sizes,
-        )
+    loss_fn, make_labels = generator_loss(config), None
+    if config.loss.method == "exits":
         frozen = extractor(config, workdir) if uses_extractor(config) else {}
         choice = selected(workdir) if config.similarity.select else {}
         make_labels = labeler(config, frozen, point_options(config, choice))
@@ -69,7 +60,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
                 with_teacher=False,
             ),
             params=params,
-            loss_fn=mil_objective(graph, stats=stats, sizes=sizes),
+            loss_fn=mil_objective(
+                abstract_graph(generator_builder(config, role="generator")),
+                stats=image_stats(config),
+                sizes=training_sizes(config),
+            ),
             objects=objects,
         )
     train_run(
@@ -88,6 +83,23 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         make_labels=make_labels,
     )
     workdir.finish("train")
+
+
+def generator_loss(config: mlc.ConfigDict) -> LossFn:
+    """What the generator minimises: L_overall, or the losses of the baseline."""
+    graph = abstract_graph(generator_builder(config, role="generator"))
+    stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
+    sizes = training_sizes(config)
+    if config.loss.method == "mil_crf":
+        return box_objective(graph, weights=weights, crf=crf, stats=stats, sizes=sizes)
+    return exits_objective(
+        graph,
+        weights=weights,
+        crf=crf,
+        stats=stats,
+        pooling=config.loss.pooling,
+        sizes=sizes,
+    )
 
 
 def generator_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:

@@ -178,18 +178,48 @@ def with_encoder(params: Params, encoder: Params, *, stem: str, name: str) -> Pa
 
 
 def load_params(
-    config: mlc.ConfigDict, workdir: Workdir, run: str, *, role: str, which="params"
+    config: mlc.ConfigDict,
+    workdir: Workdir,
+    run: str,
+    *,
+    role: str,
+    which: str = "params",
+    best: bool = False,
 ) -> Params:
-    """Parameters of a finished run, on every device."""
-    return restore(workdir, run, generator_builder(config, role=role), which=which)
+    """Parameters of a finished run, whole on every device.
+
+    Args:
+        config: The configuration.
+        workdir: Where the run is.
+        run: Its name.
+        role: The model that it trained, one of `ROLES`.
+        which: "params" or "teacher".
+        best: Of the step with the lowest `train.best_metric`, not of the last one.
+    """
+    build = generator_builder(config, role=role)
+    metric = config.train.best_metric if best else ""
+    return restore(workdir, run, build, which=which, best_metric=metric)
 
 
-def restore(workdir: Workdir, run: str, build: Build, *, which="params") -> Params:
-    """Parameters of any finished run whose module `build` makes, on every device."""
+def restore(
+    workdir: Workdir,
+    run: str,
+    build: Build,
+    *,
+    which: str = "params",
+    best_metric: str = "",
+) -> Params:
+    """Parameters of any finished run whose module `build` makes, on every device.
+
+    With `best_metric` they are those of the step at which it was lowest.
+    """
     abstract = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
     sharding = replicated(make_mesh())
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
     )
-    with contextlib.closing(Checkpoints(workdir / "checkpoints" / run)) as checkpoints:
-        return checkpoints.restore_params(like, which=which)
+    folder = workdir / "checkpoints" / run
+    checkpoints = Checkpoints(folder, best_metric=best_metric)
+    with contextlib.closing(checkpoints):
+        best = bool(best_metric)
+        return checkpoints.restore_params(like, which=which, best=best)

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ import ml_collections as mlc
 
 import exits_jax
 from exits_jax.export.files import write_json
+from exits_jax.train.agreement import all_agree
 
 _logger = logging.getLogger(__name__)
 
@@ -35,8 +37,20 @@ RUNTIME = frozenset(
         "train.log_every",
         "train.checkpoint_every",
         "train.keep_checkpoints",
+        "train.best_metric",
+        "train.keep_best",
+        "train.max_bad_steps",
+        "train.strict_resume",
+        "data.read_retries",
+        "data.stall_s",
+        "model.remat",
+        "model.scan",
+        "generate.part_size",
     }
 )
+
+# What a run keeps in folders of its own.
+FOLDERS = ("checkpoints", "phases", "tensorboard")
 
 # Phases that train nothing: with other values of their own they are done again.
 REPEATABLE = ("generate", "evaluate")
@@ -71,10 +85,28 @@ class Workdir:
 
         Raises:
             ConfigError: If the folder cannot be written, is in use by another process
-                or holds one of the phases with another configuration.
+                or holds one of the phases with another configuration, or if another
+                process of this run could not open it.
         """
+        fault: ConfigError | None = None
+        try:
+            self._open(config, phases)
+        except ConfigError as error:
+            fault = error
+        if all_agree(fault is None):
+            return
+        self.close()
+        raise fault or ConfigError(
+            f"Another process of this run could not open the workdir {self.path}; it "
+            "says why."
+        )
+
+    def _open(
+        self, config: mlc.ConfigDict, phases: Mapping[str, tuple[str, ...]] | None
+    ) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._refuse_unwritable()
             if jax.process_index() == 0:
                 self._take_lock()
             for phase, sections in (phases or {}).items():
@@ -85,11 +117,7 @@ class Workdir:
                     self / "config.json", json.loads(config.to_json_best_effort())
                 )
                 write_json(self / "environment.json", environment())
-        except ConfigError:
-            self.close()
-            raise
         except OSError as error:
-            self.close()
             raise ConfigError(
                 f"The workdir {self.path} cannot be written: {error.strerror}."
             ) from error
@@ -177,6 +205,17 @@ class Workdir:
             )
         return False
 
+    def _refuse_unwritable(self) -> None:
+        """Says before anything is computed what could not be saved after it."""
+        for path in (self.path, *(self / name for name in FOLDERS)):
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{path} is a file; a run needs a folder there.")
+            if path.exists() and not os.access(path, os.W_OK | os.X_OK):
+                raise ConfigError(
+                    f"The workdir {self.path} cannot be written: Permission denied: "
+                    f"{path}."
+                )
+
     def _take_lock(self) -> None:
         """One process at a time: two would write into each other's checkpoints."""
         lock = (self / ".lock").open("a+")
@@ -191,7 +230,8 @@ class Workdir:
                 "use another --workdir."
             ) from None
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
+        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         lock.flush()
         self._lock = lock
 

@@ -1,38 +1,55 @@
 """Metrics on the way out: TensorBoard, `metrics.jsonl` and a progress bar."""
 
 import json
+import logging
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from exits_jax.train.progress import progress_bar
 
+_logger = logging.getLogger(__name__)
+
 
 class MetricLog:
-    """Writes the metrics of one run. Only the first process of a pod writes."""
+    """Writes the metrics of one run. Only the first process of a pod writes.
+
+    A file that cannot be written, as on a full disk, is said once and never ends the
+    run. TensorBoard's events are written as they come: tensorboardX's own thread would
+    die of a full disk unnoticed, and block the run once its queue is full.
+    """
 
     def __init__(self, workdir: str | Path, run: str, *, first_step: int, total: int):
         self._run = run
         self._active = jax.process_index() == 0
         self._bar = progress_bar(run, total=total, unit="step", initial=first_step)
+        self._file: IO[str] | None = None
+        self._board: EventsWriter | None = None
+        self._warned: set[str] = set()
         if self._active:
-            path = Path(workdir) / "metrics.jsonl"
-            _forget(path, run, first_step)
-            self._file = path.open("a")
-            self._board = SummaryWriter(str(Path(workdir) / "tensorboard" / run))
+            workdir = Path(workdir)
+            path = workdir / "metrics.jsonl"
+            self._guard("metrics.jsonl", lambda: _forget(path, run, first_step))
+            self._guard("metrics.jsonl", lambda: self._open_file(path))
+            folder = workdir / "tensorboard" / run
+            self._guard("TensorBoard", lambda: self._open_board(folder))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Records the means since the last call; `step` steps are done."""
         if not self._active:
             return
-        row = {"run": self._run, "step": step, **metrics}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
-        self._bar.set_postfix_str(f"loss {metrics['loss/total']:.4f}", refresh=False)
+        if "loss/total" in metrics:
+            loss = f"loss {metrics['loss/total']:.4f}"
+            self._bar.set_postfix_str(loss, refresh=False)
+        self._guard("metrics.jsonl", lambda: self._write_file(step, metrics))
+        self._guard("TensorBoard", lambda: self._write_board(step, metrics))
 
     def advance(self) -> None:
         """One more step is under way."""
@@ -41,9 +58,47 @@ class MetricLog:
     def close(self) -> None:
         """Ends the bar and the files."""
         self._bar.close()
-        if self._active:
-            self._file.close()
-            self._board.close()
+        if self._file is not None:
+            self._guard("metrics.jsonl", self._file.close)
+        if self._board is not None:
+            self._guard("TensorBoard", self._board.close)
+
+    def _guard(self, what: str, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            if what not in self._warned:
+                self._warned.add(what)
+                _logger.warning(
+                    "Metrics of %s cannot be written to %s (%s). The run goes on.",
+                    self._run,
+                    what,
+                    error.strerror or error,
+                )
+
+    def _open_file(self, path: Path) -> None:
+        self._file = path.open("a")
+
+    def _open_board(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._board = EventsWriter(str(folder / "events"))
+
+    def _write_file(self, step: int, metrics: dict[str, float]) -> None:
+        if self._file is None:
+            return
+        row = {"run": self._run, "step": step, **metrics}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def _write_board(self, step: int, metrics: dict[str, float]) -> None:
+        if self._board is None:
+            return
+        for name, value in metrics.items():
+            event = event_pb2.Event(  # pyright: ignore[reportAttributeAccessIssue]
+                wall_time=time.time(), step=step, summary=scalar(name, value)
+            )
+            self._board.write_event(event)
+        self._board.flush()
 
 
 def _forget(path: Path, run: str, first_step: int) -> None:

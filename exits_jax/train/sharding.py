@@ -105,6 +105,12 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, replicated(mesh))
 
 
+def host_copy(tree: Any) -> Any:
+    """Arrays that this process has whole, replicated ones too, on the host."""
+    here = lambda x: x.addressable_data(0) if isinstance(x, jax.Array) else x
+    return jax.tree.map(lambda x: np.asarray(here(x)), tree)
+
+
 def local_rows(array: jax.Array) -> np.ndarray:
     """The rows of a batch-sharded array that this process fed in, in order."""
     shards = sorted(

@@ -17,9 +17,10 @@ class TrainState(flax.struct.PyTreeNode):
     crops in its batch, which depend on (seed, epoch, index) alone.
     """
 
-    step: Any  # int32 scalar; trees of shapes or placements have the same structure
+    # Any: trees of shapes and of placements have the same structure.
+    step: Any  # int32 scalar
     params: Params
-    teacher_params: Params | None  # None for runs without a teacher
+    teacher_params: Any  # Params; None for runs without a teacher
     opt_state: optax.OptState
 
     @classmethod

@@ -12,7 +12,15 @@ from exits_jax.phases.workdir import ConfigError
     ("field", "value", "message"),
     [
         ("batch_size", 6, "batch_size = 6 is not a multiple of the 4 devices"),
-        ("generate.batch_size", 6, "generate.batch_size = 6 is not a multiple"),
+        ("grad_accum", 4, "not a multiple of the 4 devices times grad_accum = 4"),
+        ("grad_accum", 0, "grad_accum = 0: must be at least 1"),
+        ("mesh.fsdp", 3, "mesh.data = -1 times mesh.fsdp = 3 must be the number"),
+        ("model.remat", "all", "model.remat = 'all': known are none, dots, block"),
+        ("train.max_bad_steps", -1, "train.max_bad_steps = -1: must be at least 0"),
+        ("data.read_retries", -1, "data.read_retries = -1: must be at least 0"),
+        ("data.stall_s", 0.0, "data.stall_s = 0.0: must be positive"),
+        ("generate.part_size", 0, "generate.part_size = 0: must be at least 1"),
+        ("generate.checkpoint", "best", "generate.checkpoint = 'best' needs"),
         ("crop.size", 60, "crop.size = 60 is no multiple of 8 px patches"),
         ("points.inward_margin_px", 40.0, "inward_margin_px = 40.0.*half the crop"),
         ("points.bg_threshold", 1.0, "bg_threshold must not exceed"),
@@ -39,6 +47,12 @@ def test_a_wrong_value_is_refused_with_its_field(field, value, message):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError, match=message):
         check_config(config)
+
+
+def test_labelling_takes_any_number_of_devices():
+    config = tiny.get_config()
+    config.batch_size, config.generate.batch_size, config.mesh.fsdp = 6, 3, 3
+    check_config(config, trains=False)
 
 
 def test_faults_are_reported_together():

@@ -1,11 +1,15 @@
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from configs import tiny
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.phases import workdir as workdir_module
+from exits_jax.phases.workdir import FOLDERS, ConfigError, Workdir
 
 SECTIONS = ("seed", "train")
 
@@ -46,11 +50,23 @@ def test_another_configuration_does_not_overwrite_the_record(workdir):
     assert recorded["train"]["lr"] == 0.001
 
 
-def test_fields_that_change_no_result_may_change(workdir):
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("train.checkpoint_every", 77),
+        ("train.best_metric", "loss/total"),
+        ("train.max_bad_steps", 3),
+        ("train.strict_resume", True),
+        ("data.stall_s", 5.0),
+        ("model.remat", "block"),
+    ],
+)
+def test_fields_that_change_no_result_may_change(workdir, name, value):
+    sections = (*SECTIONS, "data", "model")
     config = tiny.get_config()
-    workdir.start("train", config, SECTIONS)
-    config.train.checkpoint_every = 77
-    assert workdir.start("train", config, SECTIONS)
+    workdir.start("train", config, sections)
+    config.update_from_flattened_dict({name: value})
+    assert workdir.start("train", config, sections)
 
 
 def test_fields_of_other_phases_may_change(workdir):
@@ -74,7 +90,8 @@ def test_another_process_is_refused_and_told_who_is_at_work(workdir):
     command = [sys.executable, "-c", code, str(workdir.path)]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode != 0
-    assert "is in use by process" in refused.stderr
+    assert f"is in use by process {os.getpid()} on " in refused.stderr
+    assert re.search(r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", refused.stderr)
 
 
 def test_a_closed_folder_is_free(workdir):
@@ -98,3 +115,46 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written: Not a directory"):
         Workdir(tmp_path / "file" / "run").open(tiny.get_config())
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("")
+    with pytest.raises(ConfigError, match=f"run/{name} is a file"):
+        Workdir(tmp_path / "run").open(tiny.get_config())
+    Workdir(tmp_path / "run").close()
+
+
+OPEN = (
+    "import sys; from exits_jax.phases.workdir import Workdir; "
+    "from configs import tiny; Workdir(sys.argv[1]).open(tiny.get_config())"
+)
+# Root may write everywhere, unless it gives that up.
+AS_USER = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+
+
+@pytest.mark.parametrize("name", [".", "checkpoints", "phases"])
+def test_a_folder_that_is_read_only_is_refused(tmp_path, name):
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv where root runs the tests")
+    folder = tmp_path / "run" / name
+    folder.mkdir(parents=True)
+    folder.chmod(0o555)
+    command = [sys.executable, "-c", OPEN, str(tmp_path / "run")]
+    if os.geteuid() == 0:
+        command = AS_USER + command
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    folder.chmod(0o755)
+    assert refused.returncode == 1
+    assert "cannot be written: Permission denied" in refused.stderr
+
+
+def test_what_another_process_cannot_open_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(workdir_module, "all_agree", lambda _: False)
+    with pytest.raises(ConfigError, match="Another process of this run"):
+        Workdir(tmp_path / "run").open(tiny.get_config())
+    monkeypatch.undo()
+    free = Workdir(tmp_path / "run")  # it is not held by who was refused
+    free.open(tiny.get_config())
+    free.close()

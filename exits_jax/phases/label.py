@@ -1,0 +1,186 @@
+"""Masks of objects: crops through the model, logits back into the images (Sec. 3.3).
+
+A process labels its objects alone, on its own devices: no other one can stall it.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import jax
+import ml_collections as mlc
+import numpy as np
+from jax.sharding import Mesh
+
+from exits_jax.data.annotations import Instance, Instances
+from exits_jax.data.batches import label_batches
+from exits_jax.data.crops import Window, paste_logits
+from exits_jax.data.images import ImageError
+from exits_jax.data.stream import Batch
+from exits_jax.export.coco import Outcome, PseudoInstance, Skip
+from exits_jax.export.floors import box_mask
+from exits_jax.export.quality import (
+    box_tightness,
+    click_hits,
+    confidence,
+    count_parts,
+)
+from exits_jax.export.rle import encode
+from exits_jax.models.params import Params, abstract_graph
+from exits_jax.phases.options import crop_options, generator_builder, image_stats
+from exits_jax.phases.pieces import Pieces
+from exits_jax.train.sharding import shard_batch, split_rows
+from exits_jax.train.step import predict_step
+
+IN_FLIGHT = 1024  # objects whose logits may wait for a thread
+
+
+def label_objects(
+    config: mlc.ConfigDict,
+    mesh: Mesh,
+    models: list[Params],
+    objects: Instances,
+    *,
+    on_start: Callable[[int], object],
+) -> Generator[tuple[int, Outcome], None, None]:
+    """The pseudo mask of each object, or why there is none.
+
+    The device predicts the next batch while threads paste and encode the last one. A
+    batch has `generate.batch_size` objects, whatever the number of processes. Where
+    the devices of the mesh do not divide it, repeated rows fill it up and are dropped.
+
+    Args:
+        config: The whole configuration.
+        mesh: Devices of this process alone.
+        models: Parameters on every device of the mesh; their logits are averaged.
+        objects: What to label.
+        on_start: Called with the number of objects whenever a batch is begun.
+
+    Yields:
+        (place among the annotations of the file, outcome), in the order of `objects`.
+    """
+    pieces = Pieces(
+        logits_of(config, mesh, models),
+        num_rows=config.generate.batch_size,
+        num_devices=mesh.size,
+    )
+    waiting: deque[tuple[int, Future[Outcome]]] = deque()
+    with ThreadPoolExecutor(max(1, config.data.num_threads)) as pool:
+        for rows, logits in _predictions(config, pieces, objects, on_start):
+            for row in np.flatnonzero(rows["index"] >= 0):
+                index = int(rows["index"][row])
+                if rows["valid"][row]:
+                    window = Window(*(int(edge) for edge in rows["window"][row]))
+                    item = objects[index]
+                    make = partial(_pseudo_mask, config, item, window, logits[row])
+                else:
+                    make = partial(_unreadable, objects, index)
+                waiting.append((int(objects.position[index]), pool.submit(make)))
+            while waiting and (len(waiting) > IN_FLIGHT or waiting[0][1].done()):
+                position, made = waiting.popleft()  # logits must not pile up
+                yield position, made.result()
+        for position, made in waiting:
+            yield position, made.result()
+
+
+def logits_of(
+    config: mlc.ConfigDict, mesh: Mesh, models: list[Params]
+) -> Callable[[Batch], jax.Array]:
+    """A compiled function from rows, a multiple of the devices, to mask logits."""
+    graph = abstract_graph(generator_builder(config, role="generator"))
+    compiled = jax.jit(
+        partial(
+            predict_step, graph, stats=image_stats(config), flip=config.generate.flip
+        ),
+        out_shardings=split_rows(mesh),
+    )
+
+    def predict(rows: Batch) -> jax.Array:
+        batch = shard_batch(mesh, rows)
+        total = compiled(models[0], batch)
+        for params in models[1:]:
+            total = total + compiled(params, batch)
+        return total / len(models)
+
+    return predict
+
+
+def pasted_mask(
+    logits: np.ndarray, item: Instance, window: Window, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of the whole image and the mask where they exceed the threshold."""
+    full = paste_logits(logits, window, item.box, item.image_size)
+    return full, full > np.log(threshold / (1 - threshold))
+
+
+def _predictions(
+    config: mlc.ConfigDict,
+    pieces: Pieces,
+    objects: Instances,
+    on_start: Callable[[int], object],
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Batches with their logits, each fetched while the device works on the next."""
+    batches = label_batches(
+        objects,
+        crop_options(config),
+        batch=config.generate.batch_size,
+        num_workers=config.data.num_workers,
+        num_threads=config.data.num_threads,
+        skip_unreadable=True,
+    )
+    before = None
+    with contextlib.closing(batches):
+        for rows in batches:
+            started = pieces.start({key: rows[key] for key in ("image", "box_area")})
+            if before is not None:
+                yield before[0], pieces.finish(before[1])
+            before = rows, started
+            on_start(int((rows["index"] >= 0).sum()))
+        if before is not None:
+            yield before[0], pieces.finish(before[1])
+
+
+def _pseudo_mask(
+    config: mlc.ConfigDict, item: Instance, window: Window, logits: np.ndarray
+) -> Outcome:
+    full, mask = pasted_mask(logits, item, window, config.generate.threshold)
+    flags = list(item.flags)
+    score = confidence(full, mask)
+    if not mask.any():
+        if config.generate.empty == "skip":
+            return Skip(
+                item.annotation_id,
+                "E301",
+                f"Annotation {item.annotation_id!r:.80}: no pixel of the box exceeds "
+                f"the threshold {config.generate.threshold}.",
+            )
+        mask, score = box_mask(item.box, item.image_size), 0.0
+        flags.append("filled_box")
+    elif (mask == box_mask(item.box, item.image_size)).all():
+        flags.append("covers_box")
+    x0, y0, x1, y1 = item.box
+    tolerance = max(2.0, 0.02 * max(x1 - x0, y1 - y0))
+    return PseudoInstance(
+        annotation_id=item.annotation_id,
+        rle=encode(mask),
+        score=score,
+        click_hit=click_hits(mask, item.extreme_points, tolerance),
+        box_iou=box_tightness(mask, item.box),
+        num_parts=count_parts(mask),
+        flags=tuple(flags),
+    )
+
+
+def _unreadable(objects: Instances, index: int) -> Skip:
+    """Why the image of an object gave no crop."""
+    identity = objects[index].annotation_id
+    code, why = "E110", "its image has another size than the annotations say."
+    try:
+        objects.read(int(objects.image[index]))
+    except ImageError as error:
+        code, why = error.code, str(error)
+    except FileNotFoundError as error:
+        code, why = "E111", str(error)
+    return Skip(identity, code, f"Annotation {identity!r:.80}: {why}")

@@ -1,0 +1,85 @@
+"""The command on a small run, and what it left."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests import toy
+from tests.processes import start_processes
+
+STEPS = 120
+
+
+def flags_for(dataset: Path, workdir: Path, **changes) -> list[str]:
+    """Phase train alone, by boxes and colours: one compiled step."""
+    changes = {
+        "loss__method": "mil_crf",
+        "train__steps": STEPS,
+        "train__log_every": 1,
+        "train__checkpoint_every": 10,
+        **changes,
+    }
+    config = toy.config_for(dataset, workdir, **changes)
+    return [*toy.as_flags(config), "--phase=train"]
+
+
+def start(
+    flags: list[str], cache: Path, *, num_processes=1, devices=1, **options
+) -> list[subprocess.Popen]:
+    return start_processes(
+        flags, num_processes=num_processes, devices=devices, cache=cache, **options
+    )
+
+
+def wait_until(
+    condition: Callable[[], bool], processes: list[subprocess.Popen]
+) -> None:
+    """Returns at once when it holds; fails if a process ends before."""
+    deadline = time.monotonic() + 240
+    while not condition():
+        for process in processes:
+            if process.poll() is not None:
+                said = process.communicate()[0]
+                raise AssertionError(f"It ended with {process.returncode}:\n{said}")
+        assert time.monotonic() < deadline, "It did not come."
+        time.sleep(0.001)
+
+
+def folder(workdir: Path) -> Path:
+    return workdir / "checkpoints" / "train"
+
+
+def saved(workdir: Path) -> list[int]:
+    """Steps of the checkpoints."""
+    if not folder(workdir).exists():
+        return []
+    names = [path.name for path in folder(workdir).iterdir()]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def is_saving(workdir: Path) -> bool:
+    """Whether a checkpoint is being written, and one is there to go back to."""
+    names = [path.name for path in folder(workdir).glob("*")]
+    return bool(saved(workdir)) and any("orbax-checkpoint-tmp" in n for n in names)
+
+
+def unfinished(whole: Path, workdir: Path, *, at: int) -> None:
+    """A copy of a finished run that looks as if it had been killed after step `at`."""
+    shutil.copytree(whole, workdir)
+    for step in saved(workdir):
+        if step > at:
+            shutil.rmtree(folder(workdir) / str(step))
+    marker = workdir / "phases" / "train.json"
+    record = json.loads(marker.read_text()) | {"status": "running"}
+    marker.write_text(json.dumps(record))
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    """By step, each of which must be there once."""
+    rows = toy.rows(workdir, "train")
+    found = {row["step"]: row["loss/total"] for row in rows}
+    assert len(found) == len(rows)
+    return found

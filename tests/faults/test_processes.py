@@ -1,0 +1,71 @@
+"""A run of two processes that lose each other."""
+
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from exits_jax import main
+from tests.faults import commands
+from tests.processes import finish_all
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def stopped(dataset, prepared, cache, tmp_path_factory):
+    """A run of which one process got SIGTERM."""
+    workdir = tmp_path_factory.mktemp("pair") / "run"
+    shutil.copytree(prepared, workdir)
+    flags = commands.flags_for(dataset, workdir)
+    started = commands.start(flags, cache, num_processes=2)
+    commands.wait_until(lambda: bool(commands.saved(workdir)), started)
+    started[1].send_signal(signal.SIGTERM)
+    return workdir, flags, finish_all(started)
+
+
+def test_sigterm_to_one_process_stops_both_at_the_same_step(stopped):
+    workdir, _, ends = stopped
+    assert [status for status, _ in ends] == [main.TRY_AGAIN] * 2, ends
+    step = commands.saved(workdir)[-1]
+    assert 10 <= step < commands.STEPS
+    for _, said in ends:
+        assert f"train was asked to stop and is saved at step {step}." in said
+
+
+@pytest.fixture(scope="module")
+def bereft(stopped, cache):
+    """The same run, of which one process was killed."""
+    workdir, flags, _ = stopped
+    before = commands.saved(workdir)[-1]
+    flags = [*flags, "--heartbeat_s=10"]
+    started = commands.start(flags, cache, num_processes=2)
+    commands.wait_until(lambda: commands.saved(workdir)[-1] > before, started)
+    started[1].kill()
+    at = time.monotonic()
+    ((status, said), _) = finish_all(started, timeout=60)
+    return status, said, time.monotonic() - at
+
+
+def test_f05_a_process_that_loses_the_other_ends_with_an_error(bereft):
+    status, said, seconds = bereft
+    assert status not in (main.OK, main.TRY_AGAIN) and seconds < 60
+    assert "lost another process of this run" in said or "another task died" in said
+
+
+def test_f05_f08_a_restart_of_both_goes_on_from_the_same_good_checkpoint(
+    stopped, bereft, cache, whole
+):
+    """The newest checkpoint is broken, and both fall back to the one before."""
+    workdir, flags, _ = stopped
+    *_, good, newest = commands.saved(workdir)
+    (commands.folder(workdir) / str(newest) / "_CHECKPOINT_METADATA").unlink()
+    ends = finish_all(commands.start(flags, cache, num_processes=2))
+    assert [status for status, _ in ends] == [main.OK] * 2, ends
+    assert f"going on from step {good}" in ends[0][1]
+    assert f"is now called {newest}.broken" in ends[0][1]
+    found, wanted = commands.losses(workdir), commands.losses(whole)
+    assert found.keys() == wanted.keys()
+    np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-3)
