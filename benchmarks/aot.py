@@ -1,0 +1,163 @@
+"""Compiles a training step for accelerators that are not here, and what it would cost.
+
+python -m benchmarks.aot --target=v5e-16 --config=configs/voc.py [--per_chip=auto|8] \
+    [--config.model.remat=dots ...] [--json=FILE]
+python -m benchmarks.aot --table FILE...
+
+Nothing is computed: the step of `exits_jax.phases.train` is lowered from shapes and
+compiled for a described topology. With --per_chip=auto the largest batch that fits is
+searched: memory grows linearly with it, so two compilations tell where the limit is,
+and more find it. Each takes minutes at full size; results are kept in --cache.
+
+TPUs need libtpu. Installed like other packages it makes every program that uses JAX
+look for a TPU, so it is best kept apart, in a folder that is found here:
+
+    pip install --no-deps --target .venv/libtpu libtpu==0.0.42.1
+
+GPUs need jax-cuda13-plugin and the ptxas, nvlink and libdevice of CUDA 13.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks import hlo
+from benchmarks.aot_report import Facts, half_bytes, lines, report, table
+from benchmarks.aot_targets import ENVIRONMENT, TARGETS, target_named
+from benchmarks.flops import sizes_of, step_flops
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
+_TARGET = flags.DEFINE_string("target", None, f"One of {', '.join(TARGETS)}.")
+_PER_CHIP = flags.DEFINE_string("per_chip", "auto", "Rows on each chip, or auto.")
+_FIRST = flags.DEFINE_integer("first", 4, "Rows with which the search begins.")
+_JSON = flags.DEFINE_string("json", None, "File for the result.")
+_CACHE = flags.DEFINE_string("cache", "runs/aot", "Folder of logs and results.")
+_TABLE = flags.DEFINE_bool("table", False, "Print a table of the files named.")
+
+
+def main(argv: list[str]) -> None:
+    """Compiles, or prints the table of earlier results."""
+    if _TABLE.value:
+        print(table([json.loads(Path(name).read_text()) for name in argv[1:]]))
+        return
+    if _CONFIG.value is None or _TARGET.value is None:
+        raise app.UsageError("--config and --target are required.")
+    if _PER_CHIP.value == "auto":
+        facts = largest(_compiled, limit=_hbm(), first=_FIRST.value)
+    else:
+        facts = _compiled(int(_PER_CHIP.value))
+    config = _CONFIG.value
+    flops = step_flops(sizes_of(config), remat=config.model.remat)
+    result = report(facts, target_named(_TARGET.value), flops, config)
+    print(lines(result))
+    if _JSON.value:
+        Path(_JSON.value).parent.mkdir(parents=True, exist_ok=True)
+        Path(_JSON.value).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def largest(compiled, *, limit: float, first: int) -> Facts:
+    """Facts of the largest batch per chip that fits.
+
+    Args:
+        compiled: Facts of a number of rows per chip; with "error" if it does not fit.
+        limit: Bytes of HBM.
+        first: Rows to begin with.
+
+    Raises:
+        ValueError: If not even one row fits.
+    """
+    fits: dict[int, Facts] = {}
+    best, rows = 0, first
+    too_large: int | None = None
+    while too_large is None or best + 1 < too_large:
+        facts = compiled(rows)
+        if _needs(facts) <= limit:
+            fits[rows], best = facts, max(best, rows)
+        else:
+            too_large = min(rows, too_large or rows)
+        rows = _prediction({n: _needs(facts) for n, facts in fits.items()}, limit)
+        if too_large is not None and rows >= too_large:
+            rows = (best + too_large) // 2
+        rows = max(rows, best + 1)
+    if not best:
+        raise ValueError(
+            "Not even one row per chip fits: try model.remat or mesh.fsdp."
+        )
+    return fits[best]
+
+
+def _prediction(needs: dict[int, float], limit: float) -> int:
+    """The largest number of rows by a line through the last two of those that fit."""
+    if not needs:
+        return 1
+    (near, less), (far, more) = ([(0, 0.0)] + sorted(needs.items()))[-2:]
+    slope = max((more - less) / (far - near), 1.0)
+    return far + int((limit - more) // slope)
+
+
+def _needs(facts: Facts) -> float:
+    """Bytes of HBM; infinite where the compiler gave up."""
+    if "error" in facts["label"] or "error" in facts["train"]:
+        return float("inf")
+    return max(half_bytes(facts, "label"), half_bytes(facts, "train"))
+
+
+def _hbm() -> float:
+    return target_named(_TARGET.value).chip.hbm_bytes
+
+
+def compiler_of(platform: str) -> tuple[bool, dict[str, str]]:
+    """Whether a platform's compiler is here, and variables with which it is found."""
+    if platform == "cuda":
+        return importlib.util.find_spec("jax_cuda13_plugin") is not None, ENVIRONMENT
+    if importlib.util.find_spec("libtpu") is not None:
+        return True, ENVIRONMENT
+    folder = Path(sys.prefix) / "libtpu"
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return folder.is_dir(), ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _compiled(rows: int) -> Facts:
+    """Facts of one compilation, made in a process of its own."""
+    platform = target_named(_TARGET.value).chip.platform
+    is_here, variables = compiler_of(platform)
+    if not is_here:
+        raise RuntimeError(f"No compiler for {platform} is installed; see --help.")
+    cache = Path(_CACHE.value)
+    cache.mkdir(parents=True, exist_ok=True)
+    settings = [arg for arg in sys.argv if arg.startswith("--config")]
+    log = cache / f"{_TARGET.value}_{rows}_{os.getpid()}.log"
+    command = [sys.executable, "-m", "benchmarks.aot_compile", *settings]
+    command += [f"--target={_TARGET.value}", f"--per_chip={rows}", f"--cache={cache}"]
+    print(f"{_TARGET.value}: {rows} rows per chip ... ", end="", flush=True)
+    with open(log, "w", encoding="utf-8") as stream:
+        done = subprocess.run(
+            command,
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+        )
+    if done.returncode:
+        tail = log.read_text(errors="replace")[-3000:]
+        raise RuntimeError(f"The compilation failed; the end of {log}:\n{tail}")
+    path = Path(done.stdout.splitlines()[-1])
+    facts: dict[str, Any] = json.loads(path.read_text())
+    if "rematerialisations" not in facts:  # not from the cache
+        found = hlo.rematerialisations(log.read_text(errors="replace"))
+        facts["rematerialisations"] = len(found)
+        path.write_text(json.dumps(facts, indent=1))
+    needs = _needs(facts)
+    print("too large" if needs == float("inf") else f"{needs / 2**30:.2f} GiB")
+    return facts
+
+
+if __name__ == "__main__":
+    app.run(main)
