@@ -17,7 +17,6 @@ look for a TPU, so it is best kept apart, in a folder that is found here:
 GPUs need jax-cuda13-plugin and the ptxas, nvlink and libdevice of CUDA 13.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -29,8 +28,9 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from benchmarks import hlo
-from benchmarks.aot_report import Facts, half_bytes, lines, report, table
-from benchmarks.aot_targets import ENVIRONMENT, TARGETS, target_named
+from benchmarks.aot_report import Facts, lines, report, table
+from benchmarks.aot_search import compiler_of, largest, needs
+from benchmarks.aot_targets import TARGETS, target_named
 from benchmarks.flops import sizes_of, step_flops
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
@@ -62,66 +62,8 @@ def main(argv: list[str]) -> None:
         Path(_JSON.value).write_text(json.dumps(result, indent=1) + "\n")
 
 
-def largest(compiled, *, limit: float, first: int) -> Facts:
-    """Facts of the largest batch per chip that fits.
-
-    Args:
-        compiled: Facts of a number of rows per chip; with "error" if it does not fit.
-        limit: Bytes of HBM.
-        first: Rows to begin with.
-
-    Raises:
-        ValueError: If not even one row fits.
-    """
-    fits: dict[int, Facts] = {}
-    best, rows = 0, first
-    too_large: int | None = None
-    while too_large is None or best + 1 < too_large:
-        facts = compiled(rows)
-        if _needs(facts) <= limit:
-            fits[rows], best = facts, max(best, rows)
-        else:
-            too_large = min(rows, too_large or rows)
-        rows = _prediction({n: _needs(facts) for n, facts in fits.items()}, limit)
-        if too_large is not None and rows >= too_large:
-            rows = (best + too_large) // 2
-        rows = max(rows, best + 1)
-    if not best:
-        raise ValueError(
-            "Not even one row per chip fits: try model.remat or mesh.fsdp."
-        )
-    return fits[best]
-
-
-def _prediction(needs: dict[int, float], limit: float) -> int:
-    """The largest number of rows by a line through the last two of those that fit."""
-    if not needs:
-        return 1
-    (near, less), (far, more) = ([(0, 0.0)] + sorted(needs.items()))[-2:]
-    slope = max((more - less) / (far - near), 1.0)
-    return far + int((limit - more) // slope)
-
-
-def _needs(facts: Facts) -> float:
-    """Bytes of HBM; infinite where the compiler gave up."""
-    if "error" in facts["label"] or "error" in facts["train"]:
-        return float("inf")
-    return max(half_bytes(facts, "label"), half_bytes(facts, "train"))
-
-
 def _hbm() -> float:
     return target_named(_TARGET.value).chip.hbm_bytes
-
-
-def compiler_of(platform: str) -> tuple[bool, dict[str, str]]:
-    """Whether a platform's compiler is here, and variables with which it is found."""
-    if platform == "cuda":
-        return importlib.util.find_spec("jax_cuda13_plugin") is not None, ENVIRONMENT
-    if importlib.util.find_spec("libtpu") is not None:
-        return True, ENVIRONMENT
-    folder = Path(sys.prefix) / "libtpu"
-    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return folder.is_dir(), ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _compiled(rows: int) -> Facts:
@@ -154,8 +96,8 @@ def _compiled(rows: int) -> Facts:
         found = hlo.rematerialisations(log.read_text(errors="replace"))
         facts["rematerialisations"] = len(found)
         path.write_text(json.dumps(facts, indent=1))
-    needs = _needs(facts)
-    print("too large" if needs == float("inf") else f"{needs / 2**30:.2f} GiB")
+    size = needs(facts)
+    print("too large" if size == float("inf") else f"{size / 2**30:.2f} GiB")
     return facts
 
 

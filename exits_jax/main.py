@@ -103,7 +103,8 @@ def _keep_programs(config: mlc.ConfigDict) -> None:
 
     JAX's own setting, such as JAX_COMPILATION_CACHE_DIR, goes first.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if given is None:
         folder = config.compilation_cache or Path(config.workdir) / "compilation_cache"
         jax.config.update("jax_compilation_cache_dir", str(folder))
 

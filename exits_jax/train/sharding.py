@@ -29,7 +29,7 @@ RULES: tuple[tuple[str, P], ...] = (
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None
+    data: int = -1, fsdp: int = 1, devices: Sequence[Any] | None = None
 ) -> Mesh:
     """Devices along the axes `data` and `fsdp`.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.aot import compiler_of
+from benchmarks.aot_search import compiler_of
 from benchmarks.aot_targets import V5E
 from benchmarks.hlo import REMATERIALISATION
 
