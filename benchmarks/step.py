@@ -1,174 +1,142 @@
-"""Seconds per step of EXITS and of its MIL + CRF baseline, in turn, in one process.
+"""Seconds per step of EXITS, against plain PyTorch and against MIL + CRF, in turn.
 
-python -m benchmarks.step --config=configs/voc.py --config.data.train=FILE \
-    --config.data.images=FOLDER --config.init.encoder= --config.batch_size=2 \
-    --workdir=runs/step [--steps=3] [--rounds=3]
+python -m benchmarks.step --config=configs/voc.py --config.batch_size=1 \
+    --config.model.dtype=float32 [--against=torch,mil_crf] [--parts] \
+    [--rounds=5] [--parts_rounds=5]
 
-Real optimizer steps on real crops: both methods see the same batches. The last lines
-give the share that Sinkhorn, propagation and retrieval have in an EXITS step.
+Real optimizer steps in one process; both frameworks use all cores. Without --workdir
+crops are drawn and weights random; with it, they are those of the configuration:
+--workdir=DIR --config.data.train=FILE --config.data.images=FOLDER
+--config.init.encoder=FILE.
 """
 
 import resource
-import statistics
-import time
+import tempfile
 from functools import partial
 
-import jax
+import torch
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from benchmarks.aot_step import lower_step
+from benchmarks.drawn_batch import drawn_batch
+from benchmarks.step_methods import JaxStep, start_of, torch_batch, torch_step
+from benchmarks.step_parts import PARTS, jax_parts, torch_parts
+from benchmarks.turns import comparison, median, num_cores, table, take_turns
 from exits_jax.data.batches import train_batches
-from exits_jax.models.params import abstract_graph, count
-from exits_jax.ops.retrieval import retrieve_points
+from exits_jax.models.params import count
 from exits_jax.phases import prepare
 from exits_jax.phases.check_config import check_config
 from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import (
-    crf_options,
-    crop_options,
-    generator_builder,
-    image_stats,
-    loss_weights,
-    point_options,
-)
-from exits_jax.phases.runs import jitted_step, labeler
-from exits_jax.phases.train import generator_start
-from exits_jax.phases.warmup import extractor_start
+from exits_jax.phases.options import crop_options, encoder_config, mesh_of
 from exits_jax.phases.workdir import Workdir
-from exits_jax.train.objectives import box_objective, exits_objective
-from exits_jax.train.optimizer import adamw, learning_rate
-from exits_jax.train.sharding import data_mesh, replicate, replicated, shard_batch
-from exits_jax.train.state import TrainState
-from exits_jax.train.step import batch_points
+from exits_jax.train.sharding import shard_batch
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where annotations are prepared.")
-_STEPS = flags.DEFINE_integer("steps", 3, "Steps of a method before the other's turn.")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each method.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns, each one step of every method.")
+_AGAINST = flags.DEFINE_list("against", ["torch", "mil_crf"], "Compared with ours.")
+_PARTS = flags.DEFINE_bool("parts", True, "Whether the parts are timed too.")
+_PARTS_ROUNDS = flags.DEFINE_integer("parts_rounds", 5, "Turns of each part.")
+flags.register_validator(
+    "against",
+    lambda names: set(names) <= {"torch", "mil_crf", ""},
+    message="takes torch and mil_crf",
+)
+flags.mark_flag_as_required("config")
 
 
 def main(_) -> None:
     """Measures and prints."""
     absl_logging.set_verbosity(absl_logging.WARNING)
-    config, workdir = _CONFIG.value, Workdir(_WORKDIR.value)
+    torch.set_num_threads(num_cores())
+    config = _CONFIG.value
+    with tempfile.TemporaryDirectory() as scratch:
+        workdir = Workdir(_WORKDIR.value or scratch)
+        rows = _real_rows(config, workdir) if _WORKDIR.value else _drawn_rows(config)
+        start = start_of(config, workdir)
+    batch = shard_batch(mesh_of(config), rows)
+    plain = torch_step(config, start) if "torch" in _AGAINST.value else None
+    _whole_steps(config, start, batch, rows, plain)
+    if _PARTS.value:
+        _parts(config, start, batch, rows, plain)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{count(start.generator):,} parameters; the process took {peak:.1f} GiB")
+
+
+def _real_rows(config, workdir: Workdir):
     check_config(config)
     workdir.open(config)
     prepare.run(config, workdir)
-    objects = training_instances(config, workdir)
-    mesh = data_mesh()
-    batches = [
-        shard_batch(mesh, rows)
-        for rows in train_batches(
-            objects,
-            crop_options(config),
-            seed=config.seed,
-            global_batch=config.batch_size,
-            start_step=0,
-            num_steps=_STEPS.value,
-        )
-    ]
-    methods = {name: _method(config, workdir, name) for name in ("mil_crf", "exits")}
-    states, times = {}, {name: [] for name in methods}
-    for name, (state, step_fn) in methods.items():
-        started = time.perf_counter()
-        states[name], metrics = step_fn(state, batches[0])
-        jax.block_until_ready(metrics)
-        print(f"{name}: compilation and first step {_since(started):.1f} s", flush=True)
-    for _ in range(_ROUNDS.value):
-        for name, (_, step_fn) in methods.items():
-            for batch in batches:
-                started = time.perf_counter()
-                states[name], metrics = step_fn(states[name], batch)
-                jax.block_until_ready((states[name], metrics))
-                times[name].append(_since(started))
-    for name, seconds in times.items():
-        print(
-            f"{name}: median {statistics.median(seconds):.2f} s/step "
-            f"(min {min(seconds):.2f}, max {max(seconds):.2f}, {len(seconds)} steps)"
-        )
-    ratios = [a / b for a, b in zip(times["exits"], times["mil_crf"], strict=True)]
-    print(f"ratio exits / mil_crf: median of pairs {statistics.median(ratios):.3f}")
-    retrieval = _retrieval_seconds(config, batches[0])
-    share = retrieval / statistics.median(times["exits"])
-    print(f"Sinkhorn + propagation + retrieval: {retrieval * 1e3:.1f} ms, {share:.2%}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    batches = train_batches(
+        training_instances(config, workdir),
+        crop_options(config),
+        seed=config.seed,
+        global_batch=config.batch_size,
+        start_step=0,
+        num_steps=1,
+    )
+    return next(iter(batches))
+
+
+def _drawn_rows(config):
+    config.init.encoder = config.init.extractor = ""  # random weights
+    config.init.generator_from, config.pretrain.enabled = "encoder", False
+    return drawn_batch(config.batch_size, config.crop.size, seed=config.seed)
+
+
+def _whole_steps(config, start, batch, rows, plain) -> None:
+    ours = JaxStep(config, start, method="exits")
+    steps = {"EXITS": partial(ours, batch)}
+    if plain is not None:
+        steps["EXITS, PyTorch"] = partial(plain, torch_batch(rows))
+    if "mil_crf" in _AGAINST.value:
+        baseline = JaxStep(config, start, method="mil_crf")
+        steps["MIL + CRF"] = partial(baseline, batch)
+    times = take_turns(steps, rounds=_ROUNDS.value)
+    encoder = encoder_config(config, role="generator")
     print(
-        f"generator: {count(states['exits'].params):,} parameters; peak {peak:.1f} GiB"
+        f"\nViT of {encoder.depth} blocks, {encoder.dim} wide; {config.crop.size} px, "
+        f"batch {config.batch_size}, {config.model.dtype}\n"
     )
+    print(table(times, unit="s") + "\n")
+    for name, wanted in (("EXITS, PyTorch", "0.85"), ("MIL + CRF", "1.15")):
+        if name in times:
+            title = f"EXITS over {name}"
+            print(comparison(title, times["EXITS"], times[name], f"{wanted} or less"))
+    print(_memory(config) + "\n", flush=True)
 
 
-def _since(started: float) -> float:
-    return time.perf_counter() - started
+def _memory(config) -> str:
+    """What XLA plans for the two compiled calls of a step; compiles them for that."""
+    lowered = lower_step(config, mesh_of(config), rows=config.batch_size)
+    lines = [
+        "",
+        "| compiled call | arguments, MiB | temporary, MiB |",
+        "| --- " * 3 + "|",
+    ]
+    for name, call in (("label_step", lowered.label), ("train_step", lowered.train)):
+        plan = call.compile().memory_analysis()
+        sizes = (plan.argument_size_in_bytes, plan.temp_size_in_bytes)
+        given, temporary = (size / 2**20 for size in sizes)
+        lines.append(f"| {name} | {given:,.0f} | {temporary:,.0f} |")
+    return "\n".join(lines)
 
 
-def _method(config, workdir: Workdir, name: str):
-    """Initial state and step of one method, as phase `train` makes them."""
-    mesh = data_mesh()
-    graph = abstract_graph(generator_builder(config, role="generator"))
-    stats, crf = image_stats(config), crf_options(config)
-    make_labels = None
-    with config.unlocked():
-        chosen = config.copy_and_resolve_references()
-    chosen.loss.method = name
-    weights = loss_weights(chosen)
-    if name == "exits":
-        loss_fn = exits_objective(
-            graph, weights=weights, crf=crf, stats=stats, pooling=config.loss.pooling
-        )
-        extractor = extractor_start(config, workdir)["encoder"]
-        make_labels = labeler(config, extractor, point_options(config, {}))
-    else:
-        loss_fn = box_objective(graph, weights=weights, crf=crf, stats=stats)
-    peak = config.optimizer.lr_per_sample * config.batch_size
-    schedule = learning_rate(peak=peak, num_steps=1000, warmup_steps=100)
-    optimizer = adamw(
-        schedule,
-        betas=tuple(config.optimizer.betas),
-        weight_decay=config.optimizer.weight_decay,
-    )
-    params = replicate(mesh, generator_start(config, workdir))
-    create = partial(TrainState.create, optimizer=optimizer, with_teacher=True)
-    state = jax.jit(create, out_shardings=replicated(mesh))(params)
-    step_fn = jitted_step(
-        mesh,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-        schedule=schedule,
-        teacher_decay=config.train.teacher_decay,
-        make_labels=make_labels,
-    )
-    return state, step_fn
-
-
-def _retrieval_seconds(config, batch) -> float:
-    """Median time from similarities to pseudo points, for one batch."""
-    options = point_options(config, {})
-    side = config.crop.size // config.model.patch_size
-    scores = jax.random.normal(jax.random.key(0), (config.batch_size, side**2, side**2))
-    similarity = jax.nn.softmax(2 * scores, axis=-1)
-
-    def retrieve(matrix, rows):
-        initial = batch_points(
-            rows, options=options, patch_size=config.model.patch_size
-        )
-        return retrieve_points(
-            matrix,
-            initial,
-            num_hops=options.num_hops,
-            fg_threshold=options.fg_threshold,
-            bg_threshold=options.bg_threshold,
-            num_rounds=options.num_rounds,
-        )
-
-    compiled = jax.jit(retrieve)
-    jax.block_until_ready(compiled(similarity, batch))
-    seconds = []
-    for _ in range(20):
-        started = time.perf_counter()
-        jax.block_until_ready(compiled(similarity, batch))
-        seconds.append(_since(started))
-    return statistics.median(seconds)
+def _parts(config, start, batch, rows, plain) -> None:
+    calls = jax_parts(config, start, batch)
+    if plain is not None:
+        others = torch_parts(plain, torch_batch(rows))
+        calls = {
+            title: call
+            for name in calls
+            for title, call in ((name, calls[name]), (f"{name}, PyTorch", others[name]))
+        }
+    times = take_turns(calls, rounds=_PARTS_ROUNDS.value)
+    print("\n" + table(times))
+    whole = sum(median(times[name]).wall_s for name in PARTS)
+    print(f"\nsum of our parts: {whole:.2f} s\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The same losses on any number of devices and processes, through the command."""
 
+import json
 import shutil
 
 import numpy as np
@@ -80,3 +81,21 @@ def test_losses_do_not_depend_on_devices_and_processes(warm, alone, name):
 def test_compiled_programs_outlive_the_process(warm):
     kept = [path.name for path in (warm[0] / "warm" / "compilation_cache").iterdir()]
     assert any("train_step" in name for name in kept)
+
+
+def test_two_processes_do_all_phases_with_split_parameters(warm, tmp_path):
+    config = toy.config_for(warm[0], tmp_path / "run", batch_size=4, mesh__fsdp=2)
+    config.warmup.steps = config.train.steps = 2
+    ends = finish_all(
+        start_processes(
+            toy.as_flags(config), num_processes=2, devices=2, env=FAST_COMPILE
+        )
+    )
+    assert [status for status, _ in ends] == [0, 0], ends
+    masks = json.loads((tmp_path / "run" / "pseudo_masks.json").read_text())
+    skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    made = [each for each in masks["annotations"] if "exits" in each]
+    assert len(made) + len(skipped) == 20
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["all"]["count"] == 20 and found["points"]["crops"] > 0
+    assert not (tmp_path / "run" / "parts").exists()

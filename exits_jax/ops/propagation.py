@@ -1,10 +1,14 @@
 """Random walks from labeled points (Sec. 3.2.2, Eq. 3, 4 and a2)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from exits_jax.ops.transition import EXACT
+
+_LEFT_OUT = 1e-8  # share of the walks that may be cut short
 
 
 def propagation_scores(
@@ -35,7 +39,7 @@ def propagation_scores(
     _check_hops(num_hops)
     scores = start.astype(transition.dtype)
     for _ in range(num_hops):
-        scores = jnp.einsum("bsj,bji->bsi", scores, transition, precision=EXACT)
+        scores = _hop(scores, transition)
     return scores
 
 
@@ -45,24 +49,28 @@ def converged_scores(
     *,
     blend: float = 0.25,
 ) -> Float[Array, "b s p"]:
-    """Scores of the walk with unlimited hops, Eq. (a2), by one Cholesky solve.
+    """Scores of the walk with unlimited hops, Eq. (a2).
 
-    (1 - blend) start (I - blend T)^-1. The matrix is positive definite, since T is
-    symmetric and its eigenvalues do not exceed 1.
+    (1 - blend) start (I - blend T)^-1 is where the walk ends up that returns to its
+    start with probability 1 - blend at every hop. It is followed until fewer than one
+    walk in 10^8 has never returned: hops of vectors again, and no system is solved.
 
     Args:
-        transition: T of Eq. (2), symmetric.
+        transition: T of Eq. (2).
         start: Distribution of the walk's start for each of s sets.
-        blend: beta, the share of the walk against the start. In [0, 1).
+        blend: beta, the share of the walk against the start. In [0, 1). Static.
 
     Raises:
         ValueError: If `blend` is outside [0, 1).
     """
     _check_blend(blend)
-    identity = jnp.eye(transition.shape[-1], dtype=transition.dtype)
-    factor = jax.scipy.linalg.cho_factor(identity[None] - blend * transition)
-    solved = jax.scipy.linalg.cho_solve(factor, start.astype(transition.dtype).mT)
-    return (1 - blend) * solved.mT
+    start = start.astype(transition.dtype)
+
+    def hop(_, scores):
+        return (1 - blend) * start + blend * _hop(scores, transition)
+
+    num_hops = math.ceil(math.log(_LEFT_OUT, blend)) if blend else 0
+    return jax.lax.fori_loop(0, num_hops, hop, start)
 
 
 def transition_power(
@@ -86,6 +94,12 @@ def converged_transition(
     return (1 - blend) * jnp.linalg.solve(
         system, jnp.broadcast_to(identity, system.shape)
     )
+
+
+def _hop(
+    scores: Float[Array, "b s p"], transition: Float[Array, "b p p"]
+) -> Float[Array, "b s p"]:
+    return jnp.einsum("bsj,bji->bsi", scores, transition, precision=EXACT)
 
 
 def _check_hops(num_hops: int) -> None:
