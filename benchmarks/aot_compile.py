@@ -33,6 +33,8 @@ _CACHE = flags.DEFINE_string("cache", None, "Folder of results.")
 def main(_) -> None:
     """Prints the path of the result."""
     config, target = _CONFIG.value, target_named(_TARGET.value)
+    if config.model.attention == "auto":  # which asks the machine at hand
+        config.model.attention = "together"
     devices = describe(target).devices
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, devices=devices)
     lowered = lower_step(config, mesh, rows=_PER_CHIP.value * target.num_chips)

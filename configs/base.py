@@ -86,6 +86,7 @@ def get_config() -> mlc.ConfigDict:
     model.extractor_stem = "patch"  # similarity extractor (86 M, Table a5)
     model.extractor_init = "normal"  # baseline; "xavier": MAE, for random weights
     model.extractor_query_is_key = False  # ours: W_k starts as W_q, likewise
+    model.attention = "auto"  # all heads "together", or "by_head": faster on a CPU
     model.scan = False  # one block compiled for all: shorter compilation
     model.remat = "none"  # recomputed backwards: "dots" all but products, or "block"
     model.dtype = "bfloat16"  # activations; parameters and losses are float32

@@ -52,6 +52,7 @@ class VitConfig(NamedTuple):
     query_is_key: bool = False  # start with W_k = W_q: attention starts as similarity
     remat: str = "none"  # what the backward pass computes again, see `REMAT`
     scan: bool = False  # one compiled block for all of them, see `run_blocks`
+    by_head: bool = False  # attend head by head, see `attend_by_head`
     dtype: DTypeLike = jnp.float32  # of activations; parameters stay in float32
 
 
@@ -211,6 +212,7 @@ class Attention(nnx.Module):
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         self.heads = config.heads
+        self.by_head = config.by_head
         dim = config.dim
         linear = partial(
             nnx.Linear, kernel_init=INITS[config.init], dtype=config.dtype, rngs=rngs
@@ -224,9 +226,12 @@ class Attention(nnx.Module):
     def __call__(self, tokens: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """Attended values, projected."""
         query, key, value = self._split(self.qkv(tokens))
-        scores = self._scores(query, key)
-        probs = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        mixed = jnp.einsum("bkqt,btkd->bqkd", probs, value)
+        if self.by_head:
+            mixed = attend_by_head(query, key, value)
+        else:
+            scores = self._scores(query, key)
+            probs = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+            mixed = jnp.einsum("bkqt,btkd->bqkd", probs, value)
         return self.projection(mixed.reshape(tokens.shape))
 
     def mean_probabilities(
@@ -246,6 +251,33 @@ class Attention(nnx.Module):
         return jnp.einsum(
             "bqkd,btkd->bkqt", query * scale, key, preferred_element_type=jnp.float32
         )
+
+
+def attend_by_head(
+    query: Float[Array, "b t k d"],
+    key: Float[Array, "b t k d"],
+    value: Float[Array, "b t k d"],
+) -> Float[Array, "b t k d"]:
+    """Softmax attention, one head after the other.
+
+    The scores of a head stay in the caches of a CPU, where those of all heads go out to
+    memory and back several times. They are made again in the backward pass, and
+    normalised after the product with the values, which are fewer than the scores.
+    """
+
+    def attend(one: tuple[Array, Array, Array]) -> Array:
+        query, key, value = one  # [B, T, D]
+        scale = query.shape[-1] ** -0.5
+        scores = jnp.einsum(
+            "bqd,btd->bqt", query * scale, key, preferred_element_type=jnp.float32
+        )
+        highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+        weights = jnp.exp(scores - highest)
+        mixed = jnp.einsum("bqt,btd->bqd", weights.astype(value.dtype), value)
+        return (mixed / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)
+
+    heads = tuple(jnp.moveaxis(x, 2, 0) for x in (query, key, value))
+    return jnp.moveaxis(jax.lax.map(jax.checkpoint(attend), heads), 0, 2)
 
 
 class Mlp(nnx.Module):

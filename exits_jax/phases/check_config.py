@@ -21,6 +21,7 @@ CHOICES = {
     "points.walk": ("hops", "converged"),
     "points.background": ("outside", "centre"),
     "model.dtype": ("float32", "bfloat16"),
+    "model.attention": ("auto", "together", "by_head"),
     "model.remat": tuple(REMAT),
     "model.extractor_init": tuple(INITS),
     "model.stem": ("patch", "conv"),

@@ -45,6 +45,7 @@ RUNTIME = frozenset(
         "data.stall_s",
         "model.remat",
         "model.scan",
+        "model.attention",
         "generate.part_size",
     }
 )

@@ -1,4 +1,4 @@
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from exits_jax.models.vit import (
     ConvStem,
     VisionTransformer,
     VitConfig,
+    attend_by_head,
     sincos_table,
     vit_config,
 )
@@ -169,6 +170,25 @@ def test_recomputing_blocks_changes_neither_values_nor_gradients():
         gradient,
         plain_gradient,
     )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_attending_head_by_head_changes_neither_values_nor_gradients(scan):
+    graph, tree = toy()
+    by_head, _ = toy(by_head=True, scan=scan)
+    loss = lambda graph: jax.jit(
+        jax.value_and_grad(lambda p: (nnx.merge(graph, p)(images()) ** 3).sum())
+    )(tree)
+    (value, gradient), (expected, exact) = loss(by_head), loss(graph)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    same = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    jax.tree.map(same, gradient, exact)
+
+
+def test_large_scores_overflow_in_no_head():
+    query = 1e3 * jax.random.normal(jax.random.key(0), (1, 5, 2, 4))
+    mixed = attend_by_head(query, query, query)
+    assert np.isfinite(mixed).all()
 
 
 def test_recomputing_blocks_is_in_the_program():
