@@ -1,4 +1,28 @@
-"""Data, and one run that nothing happened to."""
+"""Data, and one run that nothing happened to.
+
+Where each fault is tested; those of this folder through the whole command:
+
+F01 SIGTERM in a step            phases/test_train, train/test_loop, test_processes
+F02 killed while saving          test_training, train/test_checkpoints
+F03 SIGINT, once and twice       test_training, train/test_loop
+F04 a worker is killed           data/test_stream
+F05 a process of two is killed   test_processes
+F06 the disk is full             test_training, train/test_checkpoints, test_metric_log
+F07 a workdir that is read-only  test_refusals, phases/test_workdir
+F08 a broken newest checkpoint   test_training, test_processes, train/test_checkpoints
+F09 a copy without its end       train/test_checkpoints
+F10 other devices on restart     test_training, ../test_scale
+F11 another configuration        test_refusals, phases/test_workdir
+F12 losses that are not finite   test_training, train/test_loop, train/test_step
+F13 an image breaks later        data/test_batches, train/test_masked_rows, test_loop
+F14 storage that fails or hangs  data/test_retries, train/test_loop
+F15 a second trainer             test_refusals, phases/test_workdir
+F16 labelling is killed          phases/test_generate_processes, test_parts
+F17 parts of another run         phases/test_generate_processes, test_parts
+F18 devices without memory       test_refusals, phases/test_pieces
+F19 fewer samples than devices   data/test_batches, phases/test_generate_processes
+F20 time zone, locale, no HOME   test_training
+"""
 
 import shutil
 
