@@ -1,13 +1,12 @@
 """The command as several processes on this machine, talking over loopback."""
 
-import os
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tests.toy import ROOT
+from tests import toy
 
 
 def start_processes(
@@ -25,17 +24,7 @@ def start_processes(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    if cache is not None:
-        environment |= {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+    environment = toy.environment(devices, cache) | (env or {})
 
     def start(number: int) -> subprocess.Popen:
         joining = [
@@ -52,8 +41,8 @@ def start_processes(
                 *flags,
                 *(joining if num_processes > 1 else []),
             ],
-            cwd=ROOT,
-            env=environment | (env or {}),
+            cwd=toy.ROOT,
+            env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
