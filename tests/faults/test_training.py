@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 
 import numpy as np
@@ -130,16 +131,6 @@ def test_f20_the_environment_has_no_effect(dataset, workdir, cache, whole):
     _assert_same_as(whole, workdir)
 
 
-@pytest.fixture(scope="module")
-def on_eight(dataset, prepared, cache, tmp_path_factory):
-    """A whole run with points on eight devices."""
-    workdir = tmp_path_factory.mktemp("eight") / "run"
-    flags = _eight(dataset, workdir)
-    status, said = _finish(flags[:-1], cache, devices=8)
-    assert status == main.OK, said
-    return workdir
-
-
 def _eight(dataset, workdir):
     return commands.flags_for(
         dataset,
@@ -148,19 +139,46 @@ def _eight(dataset, workdir):
         batch_size=8,
         generate__batch_size=8,
         warmup__steps=2,
-        train__steps=20,
+        train__steps=40,
     )
 
 
+@pytest.fixture(scope="module")
+def on_eight(dataset, cache, tmp_path_factory):
+    """A whole run with points in two processes of four devices each."""
+    workdir = tmp_path_factory.mktemp("eight") / "run"
+    flags = _eight(dataset, workdir)
+    started = commands.start(flags[:-1], cache, num_processes=2, devices=4)
+    ends = finish_all(started)
+    assert [status for status, _ in ends] == [main.OK] * 2, ends
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def killed(dataset, cache, on_eight, tmp_path_factory):
+    """The same run, of which both processes were killed on the way."""
+    workdir = tmp_path_factory.mktemp("killed") / "run"
+    commands.unfinished(on_eight, workdir, at=0)
+    flags = _eight(dataset, workdir)
+    started = commands.start(flags, cache, num_processes=2, devices=4)
+    commands.wait_until(lambda: bool(commands.saved(workdir)), started)
+    for process in started:
+        process.kill()
+    finish_all(started)
+    return workdir
+
+
 @pytest.mark.parametrize("devices", [1, 4])
-def test_f10_a_run_saved_on_eight_devices_goes_on_with_the_same_losses(
-    dataset, cache, on_eight, tmp_path, devices
+def test_f10_a_run_of_two_processes_goes_on_in_one_with_the_same_losses(
+    dataset, cache, on_eight, killed, tmp_path, devices
 ):
     workdir = tmp_path / "run"
-    commands.unfinished(on_eight, workdir, at=10)
+    shutil.copytree(killed, workdir)
+    step = commands.saved(workdir)[-1]
+    assert 10 <= step < 40
     status, said = _finish(_eight(dataset, workdir), cache, devices=devices)
     assert status == main.OK, said
-    assert "going on from step 10" in said
+    assert f"going on from step {step}" in said
     found, wanted = commands.losses(workdir), commands.losses(on_eight)
     assert found.keys() == wanted.keys()
     np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)
