@@ -10,24 +10,21 @@ import torch
 
 from benchmarks.torch_step import Options, TorchStep
 from convert_weights.exports import export
-from exits_jax.models.params import Params, abstract_graph
+from exits_jax.models.params import Params
 from exits_jax.models.vit import VitConfig
 from exits_jax.models.weights import flatten
 from exits_jax.phases.options import (
     crf_options,
     encoder_config,
-    generator_builder,
     image_stats,
     loss_weights,
     mesh_of,
     point_options,
-    training_sizes,
 )
-from exits_jax.phases.runs import jitted_step, labeler
-from exits_jax.phases.train import generator_start
+from exits_jax.phases.runs import jitted_step, labeler, train_call
+from exits_jax.phases.train import generator_loss, generator_start
 from exits_jax.phases.warmup import extractor_start
 from exits_jax.phases.workdir import Workdir
-from exits_jax.train.objectives import box_objective, exits_objective
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.sharding import replicate, shardings
 from exits_jax.train.state import TrainState
@@ -74,7 +71,7 @@ class JaxStep:
         )
         options = point_options(config, {})
         is_exits = method == "exits"
-        self._step = jitted_step(
+        compiled = train_call(
             mesh,
             placement,
             loss_fn=_objective(config, method),
@@ -82,8 +79,9 @@ class JaxStep:
             schedule=schedule,
             teacher_decay=config.train.teacher_decay,
             num_parts=config.grad_accum,
-            make_labels=labeler(config, start.extractor, options) if is_exits else None,
         )
+        make_labels = labeler(config, start.extractor, options) if is_exits else None
+        self._step = jitted_step(mesh, compiled, make_labels=make_labels)
 
     def __call__(self, batch) -> float:
         """One step; the loss before it."""
@@ -96,16 +94,7 @@ def _objective(config: mlc.ConfigDict, method: str):
     with config.unlocked():
         chosen = config.copy_and_resolve_references()
     chosen.loss.method = method
-    graph = abstract_graph(generator_builder(config, role="generator"))
-    common = {
-        "weights": loss_weights(chosen),
-        "crf": crf_options(config),
-        "stats": image_stats(config),
-        "sizes": training_sizes(config),
-    }
-    if method == "mil_crf":
-        return box_objective(graph, **common)
-    return exits_objective(graph, pooling=config.loss.pooling, **common)
+    return generator_loss(chosen)
 
 
 def torch_step(config: mlc.ConfigDict, start: Start) -> TorchStep:

@@ -72,8 +72,12 @@ _COORDINATOR = flags.DEFINE_string(
     "HOST:PORT of process 0, where no pod, Slurm or Open MPI tells; with "
     "--num_processes and --process_id.",
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "See above.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "See above; counts from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes; with --coordinator_address."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of them this is, from 0; with --coordinator_address."
+)
 _HEARTBEAT_S = flags.DEFINE_integer(
     "heartbeat_s", 30, "A process that is silent for so long ends all others."
 )

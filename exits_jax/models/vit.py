@@ -30,7 +30,7 @@ INITS = {  # how linear layers start
     "xavier": nnx.initializers.xavier_uniform(),  # MAE: more contrast in attention
 }
 REMAT = {  # what is saved of each block for the backward pass
-    "none": jax.checkpoint_policies.everything_saveable,
+    "none": None,  # all that it needs
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # linear layers
     "block": jax.checkpoint_policies.nothing_saveable,  # its input alone
 }
@@ -391,8 +391,8 @@ def run_blocks(
     def apply(x, one_params):
         return keep_rows_split(nnx.merge(graphs[0], one_params)(x)), None
 
-    if config.remat != "none":
-        policy = REMAT[config.remat]
+    policy = REMAT[config.remat]
+    if policy is not None:
         apply = jax.checkpoint(apply, policy=policy, prevent_cse=not config.scan)
     if config.scan:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)

@@ -84,7 +84,7 @@ def train_run(
         TrainState.create, optimizer=optimizer, with_teacher=run.with_teacher
     )
     placement = shardings(mesh, jax.eval_shape(create, params))
-    step_fn = jitted_step(
+    compiled = train_call(
         mesh,
         placement,
         loss_fn=loss_fn,
@@ -92,8 +92,8 @@ def train_run(
         schedule=schedule,
         teacher_decay=config.train.teacher_decay,
         num_parts=config.grad_accum,
-        make_labels=make_labels,
     )
+    step_fn = jitted_step(mesh, compiled, make_labels=make_labels)
     state = jax.jit(create, out_shardings=placement)(replicate(mesh, params))
     checkpoints = run_checkpoints(config, workdir, run.name)
     with contextlib.closing(checkpoints):
@@ -117,29 +117,9 @@ def train_run(
 
 
 def jitted_step(
-    mesh: Mesh,
-    placement: TrainState,
-    *,
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    teacher_decay: float,
-    num_parts: int = 1,
-    make_labels: Callable | None,
+    mesh: Mesh, compiled: Callable, *, make_labels: Callable | None
 ) -> Callable:
-    """A step as two compiled calls; the state is donated.
-
-    `placement` holds the sharding of each leaf of the state, see `shardings`.
-    """
-    compiled = train_call(
-        mesh,
-        placement,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-        schedule=schedule,
-        teacher_decay=teacher_decay,
-        num_parts=num_parts,
-    )
+    """A step as two compiled calls: `make_labels`, if given, and a `train_call`."""
 
     def step_fn(state, batch):
         with jax.set_mesh(mesh):
@@ -162,7 +142,10 @@ def train_call(
     teacher_decay: float,
     num_parts: int = 1,
 ) -> Callable:
-    """`train_step` for a mesh, (state, batch) -> (state, metrics); to be compiled."""
+    """`train_step` for a mesh, (state, batch) -> (state, metrics); to be compiled.
+
+    The state is donated; `placement` holds the sharding of each leaf of it.
+    """
     return jax.jit(
         partial(
             train_step,
