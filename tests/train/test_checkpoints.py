@@ -14,6 +14,13 @@ from exits_jax.train.checkpoints import CheckpointError, Checkpoints, InputPosit
 from exits_jax.train.sharding import make_mesh, replicate
 from exits_jax.train.state import TrainState
 
+# Orbax leaves tasks that nobody waits for any more when another one fails; they may end
+# as late as in the next test.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:coroutine .* was never awaited:RuntimeWarning",
+)
+
 POSITION = InputPosition(12, 4, 100, 7)
 
 
@@ -136,11 +143,6 @@ BREAKS = {
         "_CHECKPOINT_METADATA is missing",
     ),
 }
-# Orbax leaves tasks that nobody waits for any more when another one fails.
-leaves_tasks_alone = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore:coroutine .* was never awaited:RuntimeWarning",
-)
 
 
 def _open(folder, **options):
@@ -156,7 +158,6 @@ def _names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@leaves_tasks_alone
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_broken_newest_checkpoint_gives_way_to_the_one_before(folder, name, caplog):
     action, reason = BREAKS[name]
@@ -169,7 +170,6 @@ def test_a_broken_newest_checkpoint_gives_way_to_the_one_before(folder, name, ca
     assert "is now called 9.broken" in said[0]
 
 
-@leaves_tasks_alone
 def test_a_step_that_was_broken_can_be_saved_and_broken_again(folder):
     for expected in (["9", "9.broken"], ["9", "9.broken", "9.broken-2"]):
         BREAKS["manifest"][0](folder / "9")
@@ -180,7 +180,6 @@ def test_a_step_that_was_broken_can_be_saved_and_broken_again(folder):
         assert _restored_step(folder) == 9
 
 
-@leaves_tasks_alone
 def test_a_broken_newest_checkpoint_is_an_error_where_that_is_asked_for(folder):
     BREAKS["manifest"][0](folder / "9")
     with pytest.raises(CheckpointError, match="train.strict_resume=False .* 6"):
@@ -188,7 +187,6 @@ def test_a_broken_newest_checkpoint_is_an_error_where_that_is_asked_for(folder):
     assert _names(folder) == ["3", "6", "9"]
 
 
-@leaves_tasks_alone
 def test_without_any_good_checkpoint_every_reason_is_said(folder):
     for step, name in ((3, "metadata"), (6, "position"), (9, "manifest")):
         BREAKS[name][0](folder / str(step))
@@ -223,7 +221,6 @@ def test_what_an_interrupted_write_left_is_removed(folder):
     assert _names(folder) == ["12", "3", "6", "9", "notes"]
 
 
-@leaves_tasks_alone
 def test_broken_parameters_are_not_taken_from_elsewhere(folder):
     BREAKS["manifest"][0](folder / "9")
     BREAKS["data"][0](folder / "9")
@@ -282,7 +279,6 @@ def full_disk():
     free()
 
 
-@leaves_tasks_alone
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_write_that_fails_twice_is_an_error_and_loses_nothing(
     folder, full_disk, wait, caplog
@@ -299,7 +295,6 @@ def test_a_write_that_fails_twice_is_an_error_and_loses_nothing(
     assert _names(folder) == ["3", "6", "9"]
 
 
-@leaves_tasks_alone
 def test_a_write_that_fails_once_is_made_good_by_the_next(folder, full_disk, caplog):
     with _open(folder) as checkpoints:
         checkpoints.save(_at(12), POSITION)
