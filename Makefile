@@ -6,14 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?=
 
-.PHONY: help quickstart test lint hooks clean
+.PHONY: help quickstart test stage2-env test-stage2 lint hooks clean
 
 help:
 	@echo "make quickstart  the whole of stage 1 on drawn scenes, on a CPU"
-	@echo "make test        all tests; PYTEST_FLAGS='-k launch' picks some"
+	@echo "make test        tests of stage 1; PYTEST_FLAGS='-k launch' picks some"
+	@echo "make stage2-env  PyTorch and mmdet in .venv-stage2; builds mmcv once"
+	@echo "make test-stage2 tests of stage 2, in that environment"
 	@echo "make lint        style, import contract and types"
 	@echo "make hooks       run the cheap checks before each commit"
-	@echo "make clean       remove .venv and caches; runs/ and weights/ stay"
+	@echo "make clean       remove .venv* and caches; runs/ and weights/ stay"
 
 quickstart: $(VENV)/.base
 	$(BIN)/python -m exits_jax.main --config=configs/quickstart.py
@@ -22,6 +24,13 @@ quickstart: $(VENV)/.base
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+stage2-env:
+	PYTHON=$(PYTHON) launch/stage2_env.sh
+
+# One thread: OpenMP's waiting makes small models slower on a busy machine.
+test-stage2: stage2-env
+	OMP_NUM_THREADS=1 .venv-stage2/bin/python -m pytest -c tests/stage2/pytest.ini tests/stage2 $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -33,7 +42,7 @@ hooks: $(VENV)/.dev
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf $(VENV) *.egg-info build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-stage2 *.egg-info build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

@@ -188,6 +188,19 @@ def get_config() -> mlc.ConfigDict:
     generate.flip = False  # average with the mirror image
     generate.empty = "skip"  # an empty mask: "skip" it, or fill the "box" at score 0
 
+    # `--phase=stage2`: a detector trained on the masks, in an environment of its own
+    config.stage2 = stage2 = mlc.ConfigDict()
+    stage2.config = ""  # such as "configs/mmdet/solov2_r50_fpn_3x.py"
+    stage2.python = ".venv-stage2/bin/python"  # of `make stage2-env`
+    stage2.supervision = "pseudo"  # or "masks", the true ones, or "boxes", each filled
+    stage2.dataset = ""  # its name in tables of results; empty: `data.name`
+    stage2.init = ""  # local weights of the backbone, or "random"; empty: the config's
+    stage2.epochs = placeholder(int)  # given: another length, the schedule is scaled
+    stage2.iterations = placeholder(int)  # likewise
+    stage2.single_class = False  # all classes as one, "object"
+    stage2.options = ()  # KEY=VALUE, over the fields of the mmdet config
+    stage2.seed = 0
+
     config.evaluate = evaluate = mlc.ConfigDict()
     evaluate.size_by = "box"  # baseline: area of the box; "mask": COCO's convention
     evaluate.separated_ids = ""  # list of ids; empty: two parts of 5 % or more

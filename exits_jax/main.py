@@ -25,6 +25,7 @@ from exits_jax.data.stream import WorkerLost
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.check_config import check_config
 from exits_jax.phases.order import sections
+from exits_jax.phases.stage2 import ChildEnded
 from exits_jax.phases.weights import WeightsError, check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.checkpoints import CheckpointError
@@ -51,6 +52,7 @@ TOOLS = {
     "validate": "exits_jax.phases.check_data",
     "pack": "exits_jax.phases.pack",
     "export": "exits_jax.phases.export",
+    "stage2": "exits_jax.phases.stage2",
 }
 OK, FAILED, USAGE, BAD_INPUT, PARTIAL = 0, 1, 2, 3, 4
 TRY_AGAIN, INTERRUPTED = 75, 130
@@ -167,6 +169,8 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
         return _fail(error, BAD_INPUT)
     except (FloatingPointError, WorkerLost) as error:
         return _fail(error, FAILED)
+    except ChildEnded as error:
+        return error.status if error.status > 0 else _fail(error, FAILED)
     except Preempted as error:
         return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
     except (jax.errors.JaxRuntimeError, ValueError) as error:

@@ -1,0 +1,171 @@
+"""What a row computes: its configuration, and digests of what decides its phases."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections as mlc
+from absl import flags
+from ml_collections import config_flags
+
+from configs.ablations import ABLATIONS, TABLES, get_config
+from exits_jax.phases.options import needs_warmup, uses_extractor
+from exits_jax.phases.order import sections
+from exits_jax.phases.weights import encoder_file
+from exits_jax.phases.workdir import RUNTIME
+
+PLAIN = "table_5/all_points"  # the base as it is
+
+
+class UsageError(ValueError):
+    """A flag or combination of flags that makes no sense; the message names it."""
+
+
+class Row(NamedTuple):
+    """One row on a base, with the flags that all rows have in common.
+
+    Rows that make the same labels are run once, as the first of them, the owner: all
+    but the name is the owner's.
+    """
+
+    name: str  # such as "table_6/dropout"
+    owner: str  # such as "table_5/all_points"
+    spec: str  # what stands behind configs/ablations.py: on the command line
+    labels: str  # digest of what decides the pseudo masks and their evaluation
+    shared: tuple[tuple[str, str], ...]  # early phases in turn, digest of each
+
+
+def rows_of(
+    tables: Sequence[str], *, base: str, values: Mapping[str, Any]
+) -> dict[str, list[Row]]:
+    """The rows of some tables.
+
+    Args:
+        tables: Names of tables.
+        base: The configuration that is changed, as "custom:cpu".
+        values: Fields that flags set in every row, as `read_overrides` read them.
+
+    Raises:
+        UsageError: If a table does not exist, or a flag overrides what one of its rows
+            is about.
+    """
+    for table in tables:
+        if table not in TABLES:
+            near = difflib.get_close_matches(table, TABLES, n=2)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(
+                f"Unknown table {table!r}.{hint} Known: {', '.join(TABLES)}."
+            )
+    found = _all_rows(base, values)
+    wanted = {
+        table: [found[f"{table}/{name}"] for name in TABLES[table].rows]
+        for table in tables
+    }
+    for row in (row for rows in wanted.values() for row in rows):
+        _refuse_overridden(row.name, values)
+    return wanted
+
+
+def read_overrides(base: str, flags_given: Sequence[str]) -> dict[str, Any]:
+    """The values of flags `--config.FIELD=VALUE`, read as `exits_jax.main` reads them.
+
+    Raises:
+        UsageError: If the base or a field does not exist, or a value does not fit.
+    """
+    try:
+        config = get_config(f"{PLAIN}@{base}")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    known = dict(_leaves(config))
+    names = [flag.removeprefix("--config.").partition("=")[0] for flag in flags_given]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"The configuration has no field {name!r}.{hint}")
+    argv = ["ablations", *flags_given]
+    holder = flags.FlagValues()
+    read = config_flags.DEFINE_config_dict(
+        "config", config, flag_values=holder, sys_argv=argv
+    )
+    try:
+        holder(argv)
+    except flags.Error as error:
+        raise UsageError(str(error)) from error
+    found = dict(_leaves(read.value))
+    return {name: found[name] for name in names}
+
+
+def resolve(spec: str, values: Mapping[str, Any]) -> mlc.ConfigDict:
+    """The configuration of a row, with some fields set on top."""
+    config = get_config(spec)
+    config.update_from_flattened_dict(dict(values))
+    return config
+
+
+def digest_of(config: mlc.ConfigDict, names: Iterable[str], **more: Any) -> str:
+    """A short digest of some sections, without the fields that change no result."""
+    everything = json.loads(config.to_json_best_effort())
+    chosen = _leaves({name: everything[name] for name in names})
+    fields = {key: value for key, value in chosen if key not in RUNTIME}
+    text = json.dumps(fields | more, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _all_rows(base: str, values: Mapping[str, Any]) -> dict[str, Row]:
+    """Every row there is, so that an owner does not depend on the tables asked for."""
+    owners: dict[str, Row] = {}
+    rows = {}
+    for name in ABLATIONS:
+        spec = f"{name}@{base}"
+        config = resolve(spec, values)
+        labels = _digest_of_labels(config)
+        if labels not in owners:
+            owners[labels] = Row(name, name, spec, labels, _shared(config))
+        rows[name] = owners[labels]._replace(name=name)
+    return rows
+
+
+def _shared(config: mlc.ConfigDict) -> tuple[tuple[str, str], ...]:
+    """The phases before the training, each with a digest of what decides it."""
+    phases = ["prepare"]
+    if config.pretrain.enabled:
+        phases.append("pretrain")
+    if needs_warmup(config):
+        phases.append("warmup")
+    # At its end the warm-up chooses layers and hops, if something will read the choice.
+    chooses = config.similarity.select and uses_extractor(config)
+    more = {"warmup": {"chooses": chooses}}
+    return tuple(
+        (phase, digest_of(config, sections(config, phase), **more.get(phase, {})))
+        for phase in phases
+    )
+
+
+def _digest_of_labels(config: mlc.ConfigDict) -> str:
+    """Of all that decides masks and evaluation; weights named twice count once."""
+    config = config.copy_and_resolve_references()
+    config.init.extractor = encoder_file(config, role="extractor")
+    return digest_of(config, sections(config, "evaluate"))
+
+
+def _refuse_overridden(name: str, values: Mapping[str, Any]) -> None:
+    for field, value in ABLATIONS[name].changes.items():
+        if values.get(field, value) != value:
+            raise UsageError(
+                f"--config.{field}={values[field]} overrides what {name} is about "
+                f"({field} = {value!r}). Leave the flag out, or run other tables."
+            )
+
+
+def _leaves(
+    config: mlc.ConfigDict | Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Dotted names of fields, and their values."""
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,112 @@
+"""Phase stage2: a detector trained on the pseudo masks, by a process of its own.
+
+The detector is PyTorch and lives in another environment; what passes between the two
+are files. See exits_jax/stage2.
+"""
+
+import logging
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import ml_collections as mlc
+
+from exits_jax.phases.workdir import ConfigError, Workdir
+
+_logger = logging.getLogger(__name__)
+
+
+class ChildEnded(Exception):
+    """The other process did not end well; it has said why."""
+
+    def __init__(self, status: int):
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with {status}"
+        super().__init__(f"Stage 2 {how}.")
+        self.status = status
+
+
+def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Trains `stage2.config` in `WORKDIR/stage2/NAME-SUPERVISION`, or goes on with it.
+
+    It may be asked for again and again, with other values: each config and supervision
+    has a folder of its own, which refuses other settings.
+
+    Raises:
+        ConfigError: If a field of `stage2` makes no sense, or there is no environment.
+        FileNotFoundError: If there are no pseudo masks, or no split to judge by.
+        ChildEnded: If the other process did not end well.
+    """
+    status = _run_child(command(config, workdir))
+    if status:
+        raise ChildEnded(status)
+
+
+def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
+    """The command line that is run."""
+    wanted = config.stage2
+    _check(config)
+    workdir.require("prepare", "generate")
+    facts = workdir.facts("prepare")
+    masks = workdir / "pseudo_masks.json"
+    if not masks.is_file():
+        raise FileNotFoundError(f"There are no masks to train on: {masks} is gone.")
+    if "val" not in facts["sources"]:
+        raise FileNotFoundError(
+            "Stage 2 is judged on the true masks of a validation split, and this run "
+            "has none: set data.val."
+        )
+    name = f"{Path(wanted.config).stem}-{wanted.supervision}"
+    if wanted.single_class:
+        name += "-single_class"
+    flags: dict[str, Any] = {
+        "train": masks,
+        "images": facts["images"]["train"],
+        "val": facts["sources"]["val"],
+        "val-images": facts["images"]["val"],
+        "workdir": workdir / "stage2" / name,
+        "supervision": wanted.supervision,
+        "masks": facts["sources"]["train"] if wanted.supervision == "masks" else None,
+        "dataset": wanted.dataset or config.data.name,
+        "init": wanted.init or None,
+        "epochs": wanted.epochs,
+        "iterations": wanted.iterations,
+        "seed": wanted.seed,
+        "separated-ids": config.evaluate.separated_ids or None,
+        "occluded-ids": config.evaluate.occluded_ids or None,
+    }
+    given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
+    given += [f"--set={option}" for option in wanted.options]
+    given += ["--single-class"] * wanted.single_class
+    return [wanted.python, "-m", "exits_jax.stage2", wanted.config, *given]
+
+
+def _check(config: mlc.ConfigDict) -> None:
+    wanted = config.stage2
+    if not Path(wanted.config).is_file():
+        raise ConfigError(
+            f"stage2.config = {wanted.config!r}: no such file. Name an mmdet config, "
+            "such as configs/mmdet/solov2_r50_fpn_3x.py."
+        )
+    if wanted.supervision not in ("pseudo", "masks", "boxes"):
+        raise ConfigError(
+            f"stage2.supervision = {wanted.supervision!r}: known are pseudo, masks, "
+            "boxes."
+        )
+    if not Path(wanted.python).is_file():
+        raise ConfigError(
+            f"stage2.python = {wanted.python!r}: no such file. Make the environment of "
+            "stage 2 with `make stage2-env`."
+        )
+
+
+def _run_child(arguments: list[str]) -> int:
+    """Runs it to its end, and passes a SIGTERM on; returns its exit status."""
+    with subprocess.Popen(arguments) as child:
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            return child.wait()  # the terminal has told it as well
+        finally:
+            signal.signal(signal.SIGTERM, before)
