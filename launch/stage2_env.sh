@@ -10,7 +10,8 @@
 # which to compile. TORCH_INDEX is where pip looks for PyTorch alone: on Linux, PyPI has
 # a CUDA build, which runs on CPUs too but is large; an index of CPU builds saves that.
 #
-# STAGE2_VENV (.venv-stage2) is the place. Run again, it does nothing, or mends what is broken.
+# STAGE2_VENV (.venv-stage2) is the place. Run again, it does nothing, or makes again
+# what is broken or has other versions.
 # The wheel of mmcv is built once for each Python, PyTorch and kind of device (MAX_JOBS
 # compilers at a time) and kept in ${XDG_CACHE_HOME:-~/.cache}/exits_jax/wheels.
 set -euo pipefail
