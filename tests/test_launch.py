@@ -77,6 +77,8 @@ def test_there_is_a_script_for_each_place():
         "gpu.sh",
         "local.sh",
         "slurm.sh",
+        "stage2.sh",
+        "stage2_env.sh",
         "tpu_pod.sh",
         "tpu_setup.sh",
     }
@@ -193,6 +195,94 @@ def test_slurm_asks_for_a_warning_and_for_a_place_in_the_queue_again():
     assert {"--signal=TERM@120", "--requeue", "--open-mode=append"} <= set(options)
     # Slurm reads options up to the first command.
     assert lines.index("set -euo pipefail") > lines.index(f"#SBATCH {options[-1]}")
+
+
+STAGE2 = ["my config.py", "pseudo masks.json", "images", "val.json"]
+STAGE2_FLAGS = [
+    "my config.py",
+    "--train=pseudo masks.json",
+    "--images=images",
+    "--val=val.json",
+    "--workdir=runs/stage2/my config",
+    *AWKWARD,
+]
+
+
+@pytest.mark.parametrize("given", range(4))
+def test_stage2_explains_what_is_missing(given):
+    refused = run_dry("stage2.sh", *STAGE2[:given])
+    assert refused.returncode == 1
+    assert (
+        "usage: launch/stage2.sh CONFIG PSEUDO_JSON IMAGES VAL_JSON" in refused.stderr
+    )
+
+
+def test_stage2_runs_in_its_environment_and_takes_the_place_of_the_script(tree):
+    program(tree / ".venv-stage2/bin/python", SHOW)
+    done = run(tree / "launch/stage2.sh", *STAGE2, *AWKWARD)
+    assert done.stdout.split("\0")[:-1] == ["-m", "exits_jax.stage2", *STAGE2_FLAGS]
+    program(tree / ".venv-stage2/bin/python", "#!/usr/bin/env bash\necho $$\n")
+    command = ["bash", str(tree / "launch/stage2.sh"), *STAGE2]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        assert int(started.communicate(timeout=20)[0]) == started.pid
+
+
+def test_stage2_on_several_gpus_checks_once_before_one_process_each():
+    done = run_dry("stage2.sh", *STAGE2, *AWKWARD, GPUS="4")
+    check, start = map(words, done.stdout.splitlines())
+    assert check[1:] == ["-m", "exits_jax.stage2", *STAGE2_FLAGS, "--check-only"]
+    assert start[1:6] == [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=4",
+        "-m",
+    ]
+    assert start[6:] == [
+        "exits_jax.stage2",
+        *STAGE2_FLAGS,
+        "--no-check",
+        "--launcher=pytorch",
+    ]
+
+
+@pytest.mark.parametrize("status, requeued", [(0, False), (75, True), (3, False)])
+def test_stage2_in_a_slurm_job_is_requeued_when_it_was_asked_to_stop(
+    tree, status, requeued
+):
+    program(tree / ".venv-stage2/bin/python", "#!/usr/bin/env bash\n")
+    program(tree / "srun", f"#!/usr/bin/env bash\necho $*\nexit {status}\n")
+    program(tree / "scontrol", '#!/usr/bin/env bash\necho "scontrol $*"\n')
+    done = run(
+        tree / "launch/stage2.sh",
+        *STAGE2,
+        SLURM_JOB_ID="17",
+        SLURM_SUBMIT_DIR=str(tree),
+        PATH=f"{tree}:{os.environ['PATH']}",
+    )
+    assert done.returncode == status
+    assert "--no-check --launcher=slurm" in done.stdout
+    assert ("scontrol requeue 17" in done.stdout) == requeued
+
+
+def test_stage2_env_shows_what_it_would_install():
+    done = run_dry("stage2_env.sh", STAGE2_VENV="/nowhere/env")
+    assert done.returncode == 0, done.stderr
+    lines = [words(line) for line in done.stdout.splitlines()]
+    torch, mmdet, mmcv = (
+        next(line for line in lines if name in " ".join(line))
+        for name in ("torch==", "stage2_requirements.txt", "mmcv==2.1.0")
+    )
+    assert lines.index(torch) < lines.index(mmdet) < lines.index(mmcv)
+    assert "MMCV_WITH_OPS=1" in mmcv and "FORCE_CUDA=0" in mmcv
+    assert "--no-build-isolation" in mmcv and "--no-cache-dir" in mmcv
+
+
+@pytest.mark.parametrize("cuda", ["yes", "12.4", ""])
+def test_stage2_env_refuses_a_device_that_is_none(cuda):
+    refused = run_dry("stage2_env.sh", CUDA=cuda or "2", STAGE2_VENV="/nowhere/env")
+    assert refused.returncode == 2
+    assert "expected 0, 1 or a version as cu130" in refused.stderr
 
 
 @pytest.mark.slow

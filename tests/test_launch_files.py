@@ -21,6 +21,7 @@ from tests.test_launch import (
 
 LAUNCH = ROOT / "launch"
 DOCKERFILES = sorted((LAUNCH / "docker").glob("*.Dockerfile"))
+STAGE1_DOCKERFILES = [path for path in DOCKERFILES if path.name[:6] != "stage2"]
 EXTRAS = {"cpu": "'.'", "cuda": "'.[cuda]'", "tpu": "'.[tpu]'"}
 
 # Fields of https://docs.skypilot.co/en/latest/reference/yaml-spec.html and, for
@@ -236,10 +237,21 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 
 def test_there_is_an_image_for_each_kind_of_device():
-    assert {path.name.partition(".")[0] for path in DOCKERFILES} == set(EXTRAS)
+    names = {path.name.partition(".")[0] for path in DOCKERFILES}
+    assert names == {*EXTRAS, "stage2"}
 
 
-@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_the_image_of_stage2_makes_its_environment_and_runs_as_a_user():
+    steps = instructions(ROOT / "launch/docker/stage2.Dockerfile")
+    assert steps[:2] == [("ARG", "BASE=python:3.11-slim"), ("FROM", "${BASE}")]
+    installs = " ".join(rest for word, rest in steps if word == "RUN")
+    assert "STAGE2_VENV=/opt/stage2 launch/stage2_env.sh" in installs
+    assert "useradd --uid 1000" in installs and steps[-2] == ("USER", "1000")
+    entry = '["/opt/stage2/bin/python", "-m", "exits_jax.stage2"]'
+    assert steps[-1] == ("ENTRYPOINT", entry)
+
+
+@pytest.mark.parametrize("path", STAGE1_DOCKERFILES, ids=lambda path: path.name)
 def test_image_installs_pinned_versions_and_runs_as_a_user(path):
     steps = instructions(path)
     assert steps[0] == ("FROM", "python:3.11-slim")
@@ -270,7 +282,7 @@ def test_what_an_image_copies_exists_and_is_not_ignored(path):
     kept = [rule[1:] for rule in rules if rule.startswith("!")]
     copies = [rest.split()[:-1] for word, rest in instructions(path) if word == "COPY"]
     sources = [source for sources in copies for source in sources]
-    assert len(sources) >= 7
+    assert len(sources) >= 4
     for source in sources:
         assert (ROOT / source).exists(), source
         assert any(fnmatch.fnmatch(source, rule) for rule in kept), source

@@ -95,8 +95,15 @@ def check_same_classes(train: CocoJson, val: CocoJson) -> None:
     )
 
 
-def check_image_files(coco: CocoJson, folder: str | Path) -> None:
+def check_image_files(
+    coco: CocoJson, folder: str | Path, *, by_url: bool = False
+) -> None:
     """Looks at every image file's header.
+
+    Args:
+        coco: Whose images.
+        folder: Where they are.
+        by_url: By the end of `coco_url`, as mmdet's LVIS classes find them.
 
     Raises:
         Stage2Error: With counts and examples, if images are not in the folder, cannot
@@ -105,14 +112,17 @@ def check_image_files(coco: CocoJson, folder: str | Path) -> None:
     folder = Path(folder)
     if not folder.is_dir():
         raise Stage2Error(f"The image folder {folder} does not exist.")
-    names = [file_name(image) for image in coco.images]
+    names = [file_name(image, by_url) for image in coco.images]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise Stage2Error(
             f"{len(missing)} of {len(names)} images of {coco.path} are not in "
             f"{folder}: {_listing(missing)}."
         )
-    faults = [found for image in coco.images if (found := _size_fault(image, folder))]
+    each = zip(coco.images, names)
+    faults = [
+        said for image, name in each if (said := _size_fault(image, folder / name))
+    ]
     if faults:
         raise Stage2Error(
             f"{len(faults)} of {len(names)} images of {coco.path} do not fit: "
@@ -120,13 +130,14 @@ def check_image_files(coco: CocoJson, folder: str | Path) -> None:
         )
 
 
-def file_name(image: Mapping[str, Any]) -> str:
-    """Where an image is in its folder; LVIS tells it by the end of `coco_url` alone."""
-    return image.get("file_name") or "/".join(image["coco_url"].split("/")[-2:])
+def file_name(image: Mapping[str, Any], by_url: bool = False) -> str:
+    """Where an image is in its folder."""
+    if "coco_url" in image and (by_url or not image.get("file_name")):
+        return "/".join(image["coco_url"].split("/")[-2:])  # train2017/NAME.jpg
+    return image["file_name"]
 
 
-def _size_fault(image: Mapping[str, Any], folder: Path) -> str:
-    path = folder / file_name(image)
+def _size_fault(image: Mapping[str, Any], path: Path) -> str:
     try:
         with Image.open(path) as opened:
             width, height = opened.size

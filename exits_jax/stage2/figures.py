@@ -8,7 +8,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from exits_jax.stage2.annotations import CocoJson, read_coco
 from exits_jax.stage2.errors import Stage2Error
 from exits_jax.stage2.recall import Rle, recall, rle_of, targets_of, true_masks
+from exits_jax.stage2.shims import numpy_float
 
 _COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # order of COCOeval.stats
 _LVIS_NAMES = (*_COCO_NAMES, "APr", "APc", "APf")
@@ -116,7 +117,7 @@ def _lvis_figures(truth: CocoJson, found: list[dict[str, Any]]) -> Figures:
         raise Stage2Error(
             f"{truth.path} is no LVIS file: it has records without {', '.join(absent)}."
         )
-    with _numpy_float(), warnings.catch_warnings():
+    with numpy_float(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its logger.warn
         from lvis import LVIS, LVISEval, LVISResults
 
@@ -132,19 +133,6 @@ def _lvis_figures(truth: CocoJson, found: list[dict[str, Any]]) -> Figures:
     precision = judge.eval["precision"][:, :, :, 0]
     figures["per_class"] = _per_class(truth, judge.params.cat_ids, precision)
     return figures
-
-
-@contextlib.contextmanager
-def _numpy_float() -> Iterator[None]:
-    """Gives NumPy back its old name of `float`, which the lvis package asks for."""
-    if hasattr(np, "float"):
-        yield
-        return
-    setattr(np, "float", float)  # noqa: B010 - type checkers know no such name
-    try:
-        yield
-    finally:
-        delattr(np, "float")
 
 
 def _finds_nothing(truth: CocoJson) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Trains and judges one detector: from a config and files to `figures.json`."""
 
+import contextlib
 import json
 import logging
 import signal
@@ -27,7 +28,7 @@ from exits_jax.stage2.errors import Stage2Error
 from exits_jax.stage2.figures import coco_figures
 from exits_jax.stage2.fill import batch_note, fill
 from exits_jax.stage2.initial import check_initial_weights
-from exits_jax.stage2.shims import allow_own_checkpoints
+from exits_jax.stage2.shims import allow_own_checkpoints, numpy_float
 
 SUPERVISIONS = ("pseudo", "masks", "boxes")
 FIGURES, TASK = "figures.json", "task.json"
@@ -84,14 +85,15 @@ def run(
     train = read_coco(_training_file(task))
     task = task._replace(val=_validation_file(task))
     config = complete_config(task, train)
+    federated = config.test_evaluator["type"] == "LVISMetric"
     if check:
         val = read_coco(task.val)
         check_same_classes(train, val)
-        check_image_files(train, task.images)
-        check_image_files(val, task.val_images)
+        check_image_files(train, task.images, by_url=federated)
+        check_image_files(val, task.val_images, by_url=federated)
         _logger.info("%s: %s", train.path, check_training_set(config, train).line())
         _logger.info("%s", check_initial_weights(config))
-        note = batch_note(config)
+        note = batch_note(config, processes=get_dist_info()[1])
         if note:
             _logger.info("%s", note)
     if check_only:
@@ -99,6 +101,13 @@ def run(
     if get_dist_info()[0] == 0:
         write_json(task.workdir / TASK, record)
         config.dump(task.workdir / "config.py")
+    with numpy_float() if federated else contextlib.nullcontext():
+        runner = _train_and_test(config, test_only)
+    if get_dist_info()[0] == 0:
+        _write_figures(task, runner.iter, federated)
+
+
+def _train_and_test(config: Config, test_only: bool) -> Runner:
     runner = Runner.from_cfg(config)
     if test_only:
         runner.load_or_resume()
@@ -106,9 +115,7 @@ def run(
         runner.register_hook(_StopHook())
         runner.train()
     runner.test()
-    if get_dist_info()[0] == 0:
-        is_federated = config.test_evaluator["type"] == "LVISMetric"
-        _write_figures(task, runner.iter, is_federated)
+    return runner
 
 
 def complete_config(task: Task, train: CocoJson) -> Config:

@@ -1,4 +1,7 @@
-"""What the frozen mmengine needs to run beside today's PyTorch."""
+"""What the frozen mmengine and lvis need beside today's PyTorch and NumPy."""
+
+import contextlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -32,3 +35,16 @@ def _statistic(owner: object, name: str) -> object:
     if owner is not HistoryBuffer or name not in _STATISTICS:
         raise ValueError(f"A checkpoint asks for {name!r} of {owner!r}.")
     return getattr(owner, name)
+
+
+@contextlib.contextmanager
+def numpy_float() -> Iterator[None]:
+    """Gives NumPy back its old name of `float`, which the lvis package asks for."""
+    if hasattr(np, "float"):
+        yield
+        return
+    setattr(np, "float", float)  # noqa: B010 - type checkers know no such name
+    try:
+        yield
+    finally:
+        delattr(np, "float")
