@@ -9,6 +9,7 @@ python -m exits_jax.stage2 configs/mmdet/solov2_r50_fpn_3x.py \
 import argparse
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     given["val_images"] = given["val_images"] or given["images"]
     try:
         from exits_jax.stage2.errors import Stage2Error
-        from exits_jax.stage2.run import Stopped, Task, run
+        from exits_jax.stage2.run import Task, run
+        from exits_jax.stage2.stop import Stopped, stop
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("exits_jax"):
             raise
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             BAD_INPUT,
         )
     actions = {name: given.pop(name) for name in ("check", "check_only", "test_only")}
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         run(Task(**given | {"options": tuple(given["options"])}), **actions)
     except Stage2Error as error:
@@ -41,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
     except KeyboardInterrupt:
         return _fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return OK
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
@@ -102,6 +102,16 @@ def count(config: Config, coco: CocoJson) -> tuple[Counts, dict[str, list[Any]]]
         **{name: len(ids) for name, ids in found.items()},
     )
     return counts, found
+
+
+def check_model(config: Config) -> None:
+    """Raises Stage2Error if the model of the config cannot be built."""
+    try:
+        MODELS.build(config.model)
+    except Exception as error:  # whatever a part of a user's model raises
+        raise Stage2Error(
+            f"The model of the config cannot be built: {type(error).__name__}: {error}"
+        ) from error
 
 
 def inner_dataset(settings: Mapping[str, Any]) -> Mapping[str, Any]:

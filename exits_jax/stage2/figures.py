@@ -103,7 +103,8 @@ def _coco_figures(
     return figures
 
 
-def _lvis_figures(truth: CocoJson, found: list[dict[str, Any]]) -> Figures:
+def check_federated(truth: CocoJson) -> None:
+    """Raises Stage2Error if LVIS's metric lacks a field of the file."""
     absent = [
         name
         for records, names in (
@@ -117,6 +118,10 @@ def _lvis_figures(truth: CocoJson, found: list[dict[str, Any]]) -> Figures:
         raise Stage2Error(
             f"{truth.path} is no LVIS file: it has records without {', '.join(absent)}."
         )
+
+
+def _lvis_figures(truth: CocoJson, found: list[dict[str, Any]]) -> Figures:
+    check_federated(truth)
     with numpy_float(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its logger.warn
         from lvis import LVIS, LVISEval, LVISResults

@@ -62,6 +62,7 @@ def fill(
     _fill_train(config, train, images, classes)
     _fill_test(config, val, val_images, classes, workdir)
     _keep_masks(config)
+    _keep_orientation(config)
     _fill_classes(config.get("model") or {}, len(classes))
     fill_initial_weights(config, init)
     fill_schedule(config, epochs, iterations)
@@ -189,6 +190,21 @@ def _keep_masks(config: Config) -> None:
     for each in _annotation_loaders(config._cfg_dict):
         if each.get("with_mask"):
             each["poly2mask"] = True
+
+
+def _keep_orientation(config: Config) -> None:
+    """Has pixels read as they are stored, as masks and boxes are of those.
+
+    By default an image with an orientation in its EXIF is turned, its masks are not,
+    and mmdet would read them in rows of another length.
+    """
+    for node in nodes(config._cfg_dict):
+        if (
+            type_name(node) == "LoadImageFromFile"
+            and node.get("color_type", "color") == "color"
+            and node.get("imdecode_backend", "cv2") in ("cv2", "pillow")
+        ):
+            node["color_type"] = "color_ignore_orientation"
 
 
 def _annotation_loaders(tree: Any) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from exits_jax.data.masks import check_polygons
 from exits_jax.data.object_lists import holds_masks, read_object_ids, read_object_list
 from exits_jax.export.quality import count_parts
 from exits_jax.stage2.annotations import CocoJson
@@ -73,6 +74,14 @@ def targets_of(
     return listed, len(ids) - len(listed)
 
 
+def check_list(path: Path) -> None:
+    """Raises Stage2Error if a list of objects cannot be read."""
+    try:
+        read_object_ids(path)
+    except (OSError, ValueError) as error:
+        raise Stage2Error(str(error)) from error
+
+
 def _published(truth: CocoJson, path: Path) -> tuple[list[Target], int]:
     """A list that brings class and mask of each object with it."""
     images = {Path(_file_name(image)).name: image for image in truth.images}
@@ -113,12 +122,13 @@ def rle_of(segmentation: Any, image: Mapping[str, Any], name: str) -> Rle:
     height, width = image["height"], image["width"]
     try:
         if isinstance(segmentation, list):
+            check_polygons(segmentation, height, width)
             return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
         size = list(segmentation["size"])
         if isinstance(segmentation["counts"], list):
             segmentation = coco_mask.frPyObjects(segmentation, *size)
     except Exception as error:  # pycocotools fails with many types
-        raise Stage2Error(f"{name}: its mask cannot be read: {error}.") from error
+        raise Stage2Error(f"{name}: its mask cannot be read: {error}") from error
     if size != [height, width]:
         raise Stage2Error(
             f"{name}: its mask has the size {size}; expected that of the image, "

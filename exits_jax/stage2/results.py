@@ -47,7 +47,9 @@ class Run(NamedTuple):
         """What two runs have in common whose APs may be compared."""
         fields = ("config", "dataset", "iterations", "metric")
         same_file = Path(self.figures["val"]).name
-        return *(self.figures[f] for f in fields), same_file, self.is_single_class
+        settings = (self.figures.get("init"), tuple(self.figures.get("options") or ()))
+        named = (self.figures[f] for f in fields)
+        return *named, same_file, self.is_single_class, *settings
 
     @property
     def is_single_class(self) -> bool:

@@ -1,37 +1,43 @@
 """Trains and judges one detector: from a config and files to `figures.json`."""
 
 import contextlib
-import json
 import logging
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
-from mmengine.dist import get_dist_info
-from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from exits_jax.export.files import write_json
 from exits_jax.stage2.annotations import (
     CocoJson,
     check_image_files,
+    check_masks,
     check_same_classes,
     read_coco,
-    write_box_masks,
-    write_single_class,
 )
-from exits_jax.stage2.check import check_training_set
+from exits_jax.stage2.check import check_model, check_training_set
+from exits_jax.stage2.derived import write_box_masks, write_single_class
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.figures import coco_figures
-from exits_jax.stage2.fill import batch_note, fill
+from exits_jax.stage2.figures import check_federated, coco_figures
+from exits_jax.stage2.fill import DETECTIONS, batch_note, fill
 from exits_jax.stage2.initial import check_initial_weights
+from exits_jax.stage2.processes import join, leave, place
+from exits_jax.stage2.recall import check_list
 from exits_jax.stage2.shims import allow_own_checkpoints, numpy_float
+from exits_jax.stage2.stop import StopHook
+from exits_jax.stage2.workdir import (
+    FIGURES,
+    SO_FAR,
+    TASK,
+    claimed,
+    newest_checkpoint,
+    refuse_other_task,
+)
 
 SUPERVISIONS = ("pseudo", "masks", "boxes")
-FIGURES, TASK = "figures.json", "task.json"
 _logger = logging.getLogger("exits_jax")
 
 
@@ -64,7 +70,8 @@ def run(
     """Checks, trains (or goes on), tests; writes `figures.json` into the workdir.
 
     The workdir holds mmengine's checkpoints and logs, `task.json` (what was asked for),
-    `config.py` (the complete config), `detections.segm.json` and `figures.json`.
+    `config.py` (the complete config), `detections.segm.json` and `figures.json`; after
+    `test_only` before the end of the training `figures_so_far.json`.
 
     Args:
         task: What to train on what.
@@ -74,48 +81,89 @@ def run(
 
     Raises:
         Stage2Error: If a file, folder or setting cannot be used; before any training.
-        Stopped: After a SIGTERM; the same call goes on.
+        Stopped: After a SIGTERM in the training; the same call goes on.
     """
     task = _resolve(task)
-    record = _record(task)
-    _refuse_other_task(task.workdir, record)
-    if (task.workdir / FIGURES).is_file() and not (check_only or test_only):
-        _logger.info("%s: done before", task.workdir)
-        return
-    train = read_coco(_training_file(task))
-    task = task._replace(val=_validation_file(task))
-    config = complete_config(task, train)
-    federated = config.test_evaluator["type"] == "LVISMetric"
-    if check:
-        val = read_coco(task.val)
-        check_same_classes(train, val)
-        check_image_files(train, task.images, by_url=federated)
-        check_image_files(val, task.val_images, by_url=federated)
-        _logger.info("%s: %s", train.path, check_training_set(config, train).line())
-        _logger.info("%s", check_initial_weights(config))
-        note = batch_note(config, processes=get_dist_info()[1])
-        if note:
-            _logger.info("%s", note)
-    if check_only:
-        return
-    if get_dist_info()[0] == 0:
-        write_json(task.workdir / TASK, record)
-        config.dump(task.workdir / "config.py")
-    with numpy_float() if federated else contextlib.nullcontext():
-        runner = _train_and_test(config, test_only)
-    if get_dist_info()[0] == 0:
-        _write_figures(task, runner.iter, federated)
+    number, total = place(task.launcher)
+    with claimed(task.workdir) if number == 0 else contextlib.nullcontext():
+        record = _record(task)
+        refuse_other_task(task.workdir, record)
+        if (task.workdir / FIGURES).is_file() and not (check_only or test_only):
+            _logger.info("%s: done before", task.workdir)
+            return
+        files = _with_derived_files(task)
+        train = read_coco(files.train)
+        config = complete_config(files, train)
+        if check:
+            _check(files, train, config)
+        if check_only:
+            return
+        note = batch_note(config, processes=total)
+        if number == 0:
+            if note:
+                _logger.info("%s", note)
+            write_json(task.workdir / TASK, record)
+            config.dump(task.workdir / "config.py")
+        _start_from(config, task.workdir, test_only)
+        join(config)
+        with numpy_float() if _is_federated(config) else contextlib.nullcontext():
+            iterations, is_end = _train_and_test(config, test_only)
+        leave()
+        if number == 0:
+            # After --test-only on the way, the training still has to go on.
+            path = task.workdir / (FIGURES if is_end else SO_FAR)
+            _write_figures(task, files.val, iterations, config, path)
 
 
-def _train_and_test(config: Config, test_only: bool) -> Runner:
+def _check(task: Task, train: CocoJson, config: Config) -> None:
+    """All that would end a training after hours, or spoil it."""
+    val = read_coco(task.val)
+    check_same_classes(train, val)
+    federated = _is_federated(config)
+    if federated and task.single_class:
+        raise Stage2Error(
+            "--single-class: of a class that is not annotated on all images, as in "
+            f"{task.config.name}, nothing is known about the others."
+        )
+    if federated:
+        check_federated(val)
+    for coco, images in ((train, task.images), (val, task.val_images)):
+        check_image_files(coco, images, by_url=federated)
+        check_masks(coco)
+    for path in (task.separated_ids, task.occluded_ids):
+        if path:
+            check_list(path)
+    check_model(config)
+    _logger.info("%s: %s", train.path, check_training_set(config, train).line())
+    _logger.info("%s", check_initial_weights(config))
+
+
+def _is_federated(config: Config) -> bool:
+    return config.test_evaluator["type"] == "LVISMetric"
+
+
+def _start_from(config: Config, workdir: Path, test_only: bool) -> None:
+    """Goes on from the newest checkpoint, or starts from what the config loads."""
+    newest = newest_checkpoint(workdir)
+    if test_only and newest is None:
+        raise Stage2Error(f"{workdir} holds no checkpoint to judge.")
+    if newest and (test_only or config.resume):
+        # mmengine would take a config's `load_from` for the checkpoint to go on from.
+        config.load_from, config.resume = str(newest), True
+    else:
+        config.resume = False
+
+
+def _train_and_test(config: Config, test_only: bool) -> tuple[int, bool]:
+    """The iteration that was judged, and whether the training has come to its end."""
     runner = Runner.from_cfg(config)
     if test_only:
         runner.load_or_resume()
     else:
-        runner.register_hook(_StopHook())
+        runner.register_hook(StopHook())
         runner.train()
     runner.test()
-    return runner
+    return runner.iter, not test_only or runner.iter >= runner.max_iters
 
 
 def complete_config(task: Task, train: CocoJson) -> Config:
@@ -128,9 +176,9 @@ def complete_config(task: Task, train: CocoJson) -> Config:
     allow_own_checkpoints()
     try:
         config = Config.fromfile(task.config)
-    except (OSError, SyntaxError, KeyError, ValueError) as error:
+    except Exception as error:  # a config is a program
         raise Stage2Error(
-            f"The config {task.config} cannot be read: {error}"
+            f"The config {task.config} cannot be read: {type(error).__name__}: {error}"
         ) from error
     config = fill(
         config,
@@ -147,8 +195,18 @@ def complete_config(task: Task, train: CocoJson) -> Config:
     config.launcher = task.launcher
     config.resume = True  # from the newest checkpoint, if there is one
     config.randomness = {"seed": task.seed}
-    config.merge_from_dict(_options(task.options))
+    for key, value in _options(task.options).items():
+        _set(config, key, value)
     return config
+
+
+def _set(config: Config, key: str, value: Any) -> None:
+    if config.get(key.partition(".")[0]) is None:
+        _logger.info("--set: the config has no %s yet", key.partition(".")[0])
+    try:
+        config.merge_from_dict({key: value})
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:
+        raise Stage2Error(f"The option {key} cannot be set: {error}") from error
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -158,7 +216,10 @@ def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise Stage2Error(f"The option {pair!r} is not of the form KEY=VALUE.")
-        found[key] = DictAction._parse_iterable(value)
+        try:
+            found[key] = DictAction._parse_iterable(value)
+        except (AssertionError, IndexError) as error:
+            raise Stage2Error(f"The option {pair!r} cannot be read: {error}") from error
     return found
 
 
@@ -192,55 +253,33 @@ def _record(task: Task) -> dict[str, Any]:
     }
 
 
-def _refuse_other_task(workdir: Path, record: dict[str, Any]) -> None:
-    path = workdir / TASK
-    if not path.is_file():
-        return
-    known = json.loads(path.read_text())
-    wanted = json.loads(json.dumps(record))
-    changed = sorted(
-        name for name in known | wanted if known.get(name) != wanted.get(name)
-    )
-    if changed:
-        lines = "\n  ".join(
-            f"{name}: was {known.get(name)!r}, is {wanted.get(name)!r}"
-            for name in changed
-        )
-        raise Stage2Error(
-            f"{workdir} holds a training of something else:\n  {lines}\n"
-            "Use another workdir, or remove this one."
-        )
+def _with_derived_files(task: Task) -> Task:
+    """Names the files as the detector reads them: boxes as masks, or one class."""
 
+    def made(write: Callable[[CocoJson, Path], None], source: Path, name: str) -> Path:
+        path = task.workdir / name
+        if place(task.launcher)[0] == 0 or not path.is_file():
+            write(read_coco(source), path)
+        return path
 
-def _training_file(task: Task) -> Path:
-    """The file as the detector reads it: with boxes as masks, or with one class."""
-    path = task.masks or task.train
+    train, val = task.masks or task.train, task.val
     if task.supervision == "boxes":
-        path = _made(write_box_masks, path, task.workdir / "boxes.json")
+        train = made(write_box_masks, train, "boxes.json")
     if task.single_class:
-        path = _made(write_single_class, path, task.workdir / "train.json")
-    return path
+        train = made(write_single_class, train, "train.json")
+        val = made(write_single_class, val, "val.json")
+    return task._replace(train=train, masks=None, val=val)
 
 
-def _validation_file(task: Task) -> Path:
-    if not task.single_class:
-        return task.val
-    return _made(write_single_class, task.val, task.workdir / "val.json")
-
-
-def _made(write: Callable[[CocoJson, Path], None], source: Path, path: Path) -> Path:
-    if get_dist_info()[0] == 0 or not path.is_file():
-        write(read_coco(source), path)
-    return path
-
-
-def _write_figures(task: Task, iterations: int, is_federated: bool) -> None:
+def _write_figures(
+    task: Task, val: Path, iterations: int, config: Config, path: Path
+) -> None:
     found = coco_figures(
-        task.val,
-        task.workdir / "detections.segm.json",
+        val,
+        task.workdir / f"{DETECTIONS}.segm.json",
         separated_ids=task.separated_ids,
         occluded_ids=task.occluded_ids,
-        lvis=is_federated,
+        lvis=_is_federated(config),
     )
     info = read_coco(task.train).content.get("info") or {}
     known = {
@@ -253,39 +292,9 @@ def _write_figures(task: Task, iterations: int, is_federated: bool) -> None:
         "iterations": iterations,
         "seed": task.seed,
         "single_class": task.single_class,
+        "init": task.init,
+        "options": list(task.options),
     }
-    write_json(task.workdir / FIGURES, known | found)
-    named = [(name, found.get(name)) for name in ("AP", "AP50", "AP75")]
-    line = "  ".join(f"{n} {v:.2f}" if v is not None else f"{n} -" for n, v in named)
-    _logger.info("mask %s on %s  (%s)", line, task.val, task.workdir / FIGURES)
-
-
-class Stopped(Exception):
-    """Asked to stop (SIGTERM); the newest checkpoint is where the same call goes on."""
-
-
-class _StopHook(Hook):
-    """After a SIGTERM: saves at the end of the iteration, where that can be resumed.
-
-    Epochs are resumed from their start only, so nothing is saved within one.
-    """
-
-    priority = "LOWEST"
-
-    def before_train(self, runner: Runner) -> None:
-        self._is_asked = False
-        signal.signal(signal.SIGTERM, self._note)
-
-    def _note(self, *_: object) -> None:
-        self._is_asked = True
-
-    def after_train_iter(self, runner: Runner, *_: object, **__: object) -> None:
-        if not self._is_asked:
-            return
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            name = f"iter_{runner.iter + 1}.pth"
-            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
-            if get_dist_info()[0] == 0:
-                path = Path(runner.work_dir)
-                (path / "last_checkpoint").write_text(str(path / name))
-        raise Stopped(f"Stopped after iteration {runner.iter + 1}.")
+    write_json(path, known | found)
+    shown = (f"{n} {found[n] or 0.0:.2f}" for n in ("AP", "AP50", "AP75"))
+    _logger.info("mask %s on %s  (%s)", "  ".join(shown), task.val, path)

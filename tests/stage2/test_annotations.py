@@ -8,11 +8,11 @@ from pycocotools import mask as coco_mask
 
 from exits_jax.stage2.annotations import (
     check_image_files,
+    check_masks,
     check_same_classes,
     read_coco,
-    write_box_masks,
-    write_single_class,
 )
+from exits_jax.stage2.derived import write_box_masks, write_single_class
 from exits_jax.stage2.errors import Stage2Error
 
 
@@ -40,7 +40,7 @@ SPOILED = {
     "several categories of the id 7": lambda c: c["categories"][1].update(id=7),
     "several images of the id 1": lambda c: c["images"][1].update(id=1),
     "several objects of the id 2": lambda c: c["annotations"][1].update(id=2),
-    "image 1 has no height": lambda c: c["images"][0].pop("height"),
+    "image 1 has no usable height": lambda c: c["images"][0].pop("height"),
     "1 of 12 objects have no image in the file: id 3": lambda c: c["annotations"][
         1
     ].update(image_id=99),
@@ -49,6 +49,20 @@ SPOILED = {
     ].update(category_id=99),
     "1 of 12 objects have no box: id 2": lambda c: c["annotations"][0].pop("bbox"),
     "1 of 12 objects have no area: id 2": lambda c: c["annotations"][0].pop("area"),
+    "1 of 12 objects have no id: id [1]": lambda c: c["annotations"][0].update(id=[1]),
+    "1 of 12 objects have no image in the file: id 2": lambda c: c["annotations"][
+        0
+    ].update(image_id=[1]),
+    "the image [1] has no usable id": lambda c: c["images"][0].update(id=[1]),
+    "the image 1 has no usable file_name": lambda c: c["images"][0].update(file_name=5),
+    "the image 1 has no usable width": lambda c: c["images"][0].update(width="128"),
+    "a category without name or id": lambda c: c["categories"][0].update(id={}),
+    "1 of 12 objects have no box: id 4": lambda c: c["annotations"][2].update(
+        bbox=[float("nan"), 0, 3, 3]
+    ),
+    "1 of 12 objects have no area: id 4": lambda c: c["annotations"][2].update(
+        area=float("inf")
+    ),
     "12 of 12 objects have no mask: id 2, 3, 4 and 9 more": lambda c: [
         record.pop("segmentation") for record in c["annotations"]
     ],
@@ -117,6 +131,34 @@ def test_images_of_another_size_are_an_error(tmp_path, content):
         Stage2Error, match="003.jpg is 128 x 96 px, where the file says 129 x 96"
     ):
         check_image_files(read_coco(saved(tmp_path, content)), tmp_path / "images")
+
+
+BROKEN_MASKS = {
+    "has a vertex that is not finite": [[1, 2, float("nan"), 4, 5, 6]],
+    "or far outside its 128x96 image": [[1, 2, 3e9, 4, 5, 6]],
+    "is 1; expected": [1, 2, 3, 4, 5, 6],
+    "has 4 numbers": [[1, 2, 3, 4]],
+    "has the size": {"size": [128, 96], "counts": [0, 96 * 128]},
+    "counts sum to 30": {"size": [96, 128], "counts": [10, 20]},
+    "are not a whole RLE": {"size": [96, 128], "counts": "  !"},
+}
+
+
+@pytest.mark.parametrize("said", BROKEN_MASKS)
+def test_a_broken_mask_is_an_error_before_anything_compiled_sees_it(
+    tmp_path, content, said
+):
+    content["annotations"][3]["segmentation"] = BROKEN_MASKS[said]
+    coco = read_coco(saved(tmp_path, content))
+    with pytest.raises(Stage2Error, match="1 of 12 masks .*: object 5: ") as found:
+        check_masks(coco)
+    assert said in str(found.value)
+
+
+def test_a_mask_without_a_pixel_is_no_broken_one(tmp_path, content):
+    empty = drawn.rle(np.zeros(drawn.SIZE))
+    content["annotations"][3]["segmentation"] = empty
+    check_masks(read_coco(saved(tmp_path, content)))
 
 
 def test_boxes_as_masks_fill_each_box_and_leave_crowds_alone(tmp_path, content):

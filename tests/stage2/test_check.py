@@ -6,7 +6,7 @@ from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
 from exits_jax.stage2.annotations import read_coco
-from exits_jax.stage2.check import check_training_set, count
+from exits_jax.stage2.check import check_model, check_training_set, count
 from exits_jax.stage2.errors import Stage2Error
 
 LOAD = [
@@ -155,3 +155,10 @@ def test_a_transform_that_fails_is_an_error_that_names_the_image(tmp_path, conte
     config = config_for(tmp_path, steps=[{"type": "CopyPaste"}])
     with pytest.raises(Stage2Error, match="fails on .*001.jpg: AssertionError"):
         check_training_set(config, read_coco(tmp_path / "train.json"))
+
+
+def test_a_model_that_cannot_be_built_is_an_error(tmp_path, content):
+    config = config_for(tmp_path)
+    config.model = {"type": "MaskRCNN"}
+    with pytest.raises(Stage2Error, match="cannot be built: TypeError: .*rpn_head"):
+        check_model(config)

@@ -237,3 +237,20 @@ def test_other_batches_than_the_learning_rate_is_for_are_told(tmp_path):
     assert batch_note(config).startswith(f"{said} and stays")
     config.auto_scale_lr.enable = True
     assert batch_note(config) == f"{said}: it becomes 0.0025"
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_pixels_are_read_as_they_are_stored_whatever_the_exif_says(name, tmp_path):
+    config = tiny.filled(stock(name), tmp_path)
+    loaders = [
+        n for n in nodes(config._cfg_dict) if type_name(n) == "LoadImageFromFile"
+    ]
+    assert len(loaders) >= 2
+    assert {each.color_type for each in loaders} == {"color_ignore_orientation"}
+
+
+def test_another_reader_of_images_keeps_what_it_knows(tmp_path):
+    given = stock(MASK_RCNN)
+    given.train_dataloader.dataset.pipeline[0].imdecode_backend = "turbojpeg"
+    config = tiny.filled(given, tmp_path)
+    assert "color_type" not in config.train_dataloader.dataset.pipeline[0]

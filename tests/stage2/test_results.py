@@ -107,6 +107,8 @@ def test_a_run_stands_beside_the_paper_and_the_rest_was_not_run(tmp_path):
         {"val": "test.json"},
         {"supervision": "boxes"},
         {"single_class": True},
+        {"init": "other.pth"},
+        {"options": ["optim_wrapper.optimizer.lr=1.0"]},
     ],
 )
 def test_a_full_run_of_something_else_is_no_partner(tmp_path, change):

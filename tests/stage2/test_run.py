@@ -11,6 +11,9 @@ from pathlib import Path
 import drawn
 import pytest
 import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from PIL import Image
 
 from exits_jax.stage2.__main__ import main
 
@@ -111,8 +114,39 @@ def test_the_newest_checkpoint_can_be_judged_again(data):
     assert figures(data) == before
 
 
-def start(data, *further):
-    command = [sys.executable, "-m", "exits_jax.stage2", *flags(data, *further)]
+def test_a_workdir_without_a_checkpoint_cannot_be_judged(data, capfd):
+    assert main(flags(data, "--test-only")) == 3
+    assert "holds no checkpoint to judge" in capfd.readouterr().err
+    assert not (data / "run/figures.json").exists()
+
+
+def test_after_a_judgement_on_the_way_the_training_goes_on(data):
+    given = ["--iterations=4"]
+    assert main(flags(data, *given)) == 0
+    (data / "run/figures.json").unlink()
+    (data / "run/last_checkpoint").write_text(str(data / "run/iter_2.pth"))
+    assert main(flags(data, *given, "--test-only")) == 0
+    on_the_way = json.loads((data / "run/figures_so_far.json").read_text())
+    assert on_the_way["iterations"] == 2
+    assert main(flags(data, *given)) == 0
+    assert figures(data)["iterations"] == 4
+
+
+def test_weights_that_a_config_loads_are_no_checkpoint_to_go_on_from(data, capfd):
+    assert main(flags(data, "--iterations=2", run="first")) == 0
+    given = [f"--set=load_from={data / 'first/iter_2.pth'}", "--iterations=3"]
+    assert main(flags(data, *given, run="second")) == 0
+    assert "Iter(train) [1/3]" in capfd.readouterr().out
+
+
+def test_one_class_names_the_validation_file_that_was_given(data):
+    assert main(flags(data, "--iterations=1", "--single-class")) == 0
+    assert figures(data)["val"] == str(data / "val.json")
+
+
+def start(data, *further, before=()):
+    program = [*before, "-m", "exits_jax.stage2"]
+    command = [sys.executable, *program, *flags(data, *further)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     log = (data / "log").open("w")
     return subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=ROOT)
@@ -146,6 +180,54 @@ def test_a_stopped_training_goes_on_where_it_was(data, how, status):
     assert figures(data)["iterations"] == 8
 
 
+@pytest.mark.slow
+def test_a_signal_ends_the_check_and_the_test_too(data):
+    val = ["--set=default_hooks.logger.interval=1"]
+    process = start(data, "--iterations=2", *val)
+    wait_for(data / "run/iter_2.pth", process)
+    time.sleep(0.3)  # validates, or tests
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75, (data / "log").read_text()
+    assert "Stopped. Run the same command again" in (data / "log").read_text()
+    assert start(data, "--iterations=2", *val).wait(300) == 0
+    assert figures(data)["iterations"] == 2
+
+
+PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+@pytest.mark.slow
+def test_two_processes_without_gpus_train_and_write_figures_once(data):
+    given = ["--iterations=2", "--no-check", "--launcher=pytorch"]
+    process = start(data, *given, before=PROCESSES)
+    assert process.wait(300) == 0, (data / "log").read_text()
+    said = (data / "log").read_text()
+    assert "batches of 4" in said and said.count("mask AP") == 1
+    assert figures(data)["iterations"] == 2
+
+
+def test_processes_that_nothing_started_are_an_error(data, capfd, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert main(flags(data, "--launcher=pytorch")) == 3
+    assert "RANK and WORLD_SIZE are not set" in capfd.readouterr().err
+
+
+def test_images_with_an_orientation_are_read_as_the_masks_lie(data):
+    for path in (data / "images").iterdir():
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = 6  # a viewer turns it by 90 degrees
+            image.save(path, exif=exif)
+    assert main(flags(data, "--iterations=1")) == 0
+    config = Config.fromfile(data / "run/config.py")
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    made = dataset[0]
+    green, red = made["inputs"][1].int(), made["inputs"][2].int()
+    mask = torch.from_numpy(made["data_samples"].gt_instances.masks.masks[0]).bool()
+    is_bright = (red > 120) & (green < 120)
+    assert (is_bright & mask).sum() > 0.9 * is_bright.sum() > 0
+
+
 def changed(data, split, change):
     path = data / f"{split}.json"
     content = json.loads(path.read_text())
@@ -164,6 +246,9 @@ WRONG = {
         d, "train", lambda c: c.update(annotations=[])
     ),
     "are not in": lambda d: (d / "images/003.jpg").rename(d / "images/x.jpg"),
+    "val.json: 1 of 12 masks cannot be read: object 2": lambda d: changed(
+        d, "val", lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]])
+    ),
     "cannot be read: No such file": lambda d: (d / "val.json").unlink(),
 }
 
@@ -183,6 +268,11 @@ def test_wrong_input_ends_the_run_before_any_training(data, said, capfd):
         (["--supervision=masks"], "belong together"),
         (["--iterations=1", "--epochs=1"], "not both"),
         (["--set=model"], "not of the form KEY=VALUE"),
+        (["--set=model.neck.in_channels=[8,16"], "cannot be read: Imbalanced"),
+        (["--set=model.neck.out_channels.x=1"], "out_channels.x cannot be set"),
+        (["--set=model.bbox_head.stacked=1"], "model of the config cannot be built"),
+        (["--separated-ids=none.json"], "none.json does not exist"),
+        (["--occluded-ids=none.json"], "none.json does not exist"),
         (["--init=none.pth"], "none.pth"),
     ],
 )
@@ -194,6 +284,14 @@ def test_wrong_flags_are_refused(data, given, said, capfd):
 def test_a_config_that_is_none_is_refused(data, capfd):
     assert main(["none.py", *flags(data)[1:]]) == 3
     assert "none.py cannot be read" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["a = 1 / 0", "a = (", "custom_imports = 'none_x'"])
+def test_a_config_that_fails_is_refused(data, text, capfd):
+    (data / "own.py").write_text(text)
+    assert main([str(data / "own.py"), *flags(data)[1:]]) == 3
+    said = capfd.readouterr().err
+    assert "own.py cannot be read" in said and "Traceback" not in said
 
 
 def test_check_only_trains_nothing(data, capfd):
