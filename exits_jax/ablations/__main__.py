@@ -38,6 +38,7 @@ from exits_jax.ablations.run import (
 )
 from exits_jax.ablations.steps import Model, Settings
 from exits_jax.ablations.tables import write_table
+from exits_jax.phases.stage2 import folder_name
 
 OK, FAILED, USAGE, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
 # Flags with a short name, and the field that they set in every row.
@@ -128,8 +129,7 @@ def _models(asked: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, M
         if not Path(path).is_file():
             raise UsageError(f"There is no stage-2 configuration {path}.")
         config.stage2.config = path
-        name = f"{Path(path).stem}-{config.stage2.supervision}"
-        name += "-single_class" * config.stage2.single_class
+        name = folder_name(config.stage2)
         models[schedule] = Model(path, name, digest_of(config, ["stage2"]))
     return models
 

@@ -132,7 +132,11 @@ def _run_step(step: Step, run: Run, say: Callable[..., None]) -> str | None:
     fill(step)
     say(f"{step.title} ... ", end="", flush=True)
     start = time.monotonic()
-    status = run(step.command, step.log)
+    try:
+        status = run(step.command, step.log)
+    except BaseException:  # the driver was told to stop: ends the line that was begun
+        say("stopped")
+        raise
     took = duration(time.monotonic() - start)
     if status in STOPS:
         say(f"stopped after {took}")

@@ -4,7 +4,6 @@ The detector is PyTorch and lives in another environment; what passes between th
 are files. See exits_jax/stage2.
 """
 
-import logging
 import signal
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ import ml_collections as mlc
 
 from exits_jax.phases.workdir import ConfigError, Workdir
 
-_logger = logging.getLogger(__name__)
+TRY_AGAIN = 75
 
 
 class ChildEnded(Exception):
@@ -38,6 +37,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         ChildEnded: If the other process did not end well.
     """
     status = _run_child(command(config, workdir))
+    if status == -signal.SIGTERM:  # it came before the other process could handle it
+        status = TRY_AGAIN
     if status:
         raise ChildEnded(status)
 
@@ -56,15 +57,12 @@ def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
             "Stage 2 is judged on the true masks of a validation split, and this run "
             "has none: set data.val."
         )
-    name = f"{Path(wanted.config).stem}-{wanted.supervision}"
-    if wanted.single_class:
-        name += "-single_class"
     flags: dict[str, Any] = {
         "train": masks,
         "images": facts["images"]["train"],
         "val": facts["sources"]["val"],
         "val-images": facts["images"]["val"],
-        "workdir": workdir / "stage2" / name,
+        "workdir": workdir / "stage2" / folder_name(wanted),
         "supervision": wanted.supervision,
         "masks": facts["sources"]["train"] if wanted.supervision == "masks" else None,
         "dataset": wanted.dataset or config.data.name,
@@ -79,6 +77,12 @@ def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
     given += [f"--set={option}" for option in wanted.options]
     given += ["--single-class"] * wanted.single_class
     return [wanted.python, "-m", "exits_jax.stage2", wanted.config, *given]
+
+
+def folder_name(wanted: mlc.ConfigDict) -> str:
+    """Where, below `WORKDIR/stage2`, what a section `stage2` asks for is done."""
+    name = f"{Path(wanted.config).stem}-{wanted.supervision}"
+    return f"{name}-single_class" if wanted.single_class else name
 
 
 def _check(config: mlc.ConfigDict) -> None:

@@ -29,8 +29,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY launch/stage2_env.sh launch/stage2_requirements.txt ./launch/
 RUN CUDA="$CUDA" TORCH_INDEX="$TORCH_INDEX" TORCH_CUDA_ARCH_LIST="$TORCH_CUDA_ARCH_LIST" \
-    XDG_CACHE_HOME=/tmp/cache STAGE2_VENV=/opt/stage2 launch/stage2_env.sh \
-    && rm -rf /tmp/cache \
+    XDG_CACHE_HOME=/opt/cache STAGE2_VENV=/opt/stage2 launch/stage2_env.sh \
+    && rm -rf /opt/cache \
     && (id 1000 || useradd --uid 1000 --create-home exits) \
     && install --directory --owner=1000 runs
 COPY exits_jax ./exits_jax

@@ -19,8 +19,8 @@ folder = Path({{folder!r}})
 (folder / "called.json").write_text(json.dumps(sys.argv[1:]))
 {{body}}
 """
+HANDLE = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))"
 SLEEP = """
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 (folder / "up").touch()
 time.sleep(30)
 """
@@ -154,8 +154,9 @@ def test_a_process_that_was_killed_is_an_error(config, tmp_path, capfd):
     assert "error: Stage 2 was ended by signal 9" in capfd.readouterr().err
 
 
-def test_a_stop_is_passed_on(config, tmp_path):
-    config.stage2.python = plant(tmp_path, SLEEP)
+@pytest.mark.parametrize("body", [SLEEP, HANDLE + SLEEP])
+def test_a_stop_is_passed_on_whether_or_not_it_is_handled(config, tmp_path, body):
+    config.stage2.python = plant(tmp_path, body)
     before = signal.getsignal(signal.SIGTERM)
 
     def stop():
