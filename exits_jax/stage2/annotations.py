@@ -1,6 +1,5 @@
 """COCO instance files of stage 2: what has to hold before a detector reads them."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from PIL import Image
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, is_id
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.json_file import read_json
 
 _SHOWN = 3  # examples in a message
 _EMPTY = "E213"  # code of a mask without a pixel
@@ -57,13 +57,7 @@ def read_coco(path: str | Path, *, masks: bool = True) -> CocoJson:
             it holds no object at all.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Stage2Error(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise Stage2Error(f"{path} is no JSON: {error}.") from error
-    coco = CocoJson(path, content)
+    coco = CocoJson(path, read_json(path))
     _check_lists(coco)
     _check_categories(coco)
     _check_images(coco)

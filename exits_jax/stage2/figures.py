@@ -5,7 +5,6 @@ AP is computed by pycocotools, by the lvis package where the annotation is feder
 
 import contextlib
 import io
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pycocotools.cocoeval import COCOeval
 
 from exits_jax.stage2.annotations import CocoJson, read_coco
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.json_file import read_json
 from exits_jax.stage2.recall import Rle, recall, rle_of, targets_of, true_masks
 from exits_jax.stage2.shims import numpy_float
 
@@ -186,12 +186,7 @@ def _percent(value: float) -> float | None:
 def _read(detections: Path | Sequence[Mapping[str, Any]]) -> list[Any]:
     if not isinstance(detections, str | Path):
         return list(detections)
-    try:
-        found = json.loads(Path(detections).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Stage2Error(f"{detections} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise Stage2Error(f"{detections} is no JSON: {error}.") from error
+    found = read_json(Path(detections))
     if not isinstance(found, list):
         raise Stage2Error(f"{detections} is no COCO result: expected a JSON list.")
     return found

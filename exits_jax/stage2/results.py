@@ -7,7 +7,6 @@ A RUN is a folder with `figures.json`, or one with such folders below it. Writte
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 from exits_jax.export.files import whole_file, write_json
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.json_file import read_json
 from exits_jax.stage2.paper_rows import EXITS, MAL, MASKS, TABLES, PaperTable
 from exits_jax.stage2.results_markdown import FIGURES, RECALLS, as_markdown
 
@@ -185,7 +185,7 @@ def _other(run: Run, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _read_figures(path: Path) -> dict[str, Any]:
-    figures = _read_json(path)
+    figures = _read_object(path)
     expected: dict[str, Any] = {
         "config": str,
         "supervision": str,
@@ -210,7 +210,7 @@ def _read_figures(path: Path) -> dict[str, Any]:
 
 
 def _read_test(path: Path) -> TestFigures:
-    served = _read_json(path)
+    served = _read_object(path)
     for config, aps in served.items():
         known = isinstance(aps, dict) and aps.keys() <= _BY.keys()
         if not known or not all(v is not None and _is_percent(v) for v in aps.values()):
@@ -221,13 +221,8 @@ def _read_test(path: Path) -> TestFigures:
     return served
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Stage2Error(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise Stage2Error(f"{path} is no JSON: {error}.") from error
+def _read_object(path: Path) -> dict[str, Any]:
+    content = read_json(path)
     if not isinstance(content, dict):
         raise Stage2Error(f"{path}: expected a JSON object.")
     return content
