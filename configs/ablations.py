@@ -222,7 +222,7 @@ def _base(base: str) -> mlc.ConfigDict:
             f"Unknown base {base!r}.{_did_you_mean(name, known)} "
             f"Known, in configs/: {', '.join(known)}."
         )
-    make = importlib.import_module(f"configs.{name}").get_config
+    make = importlib.import_module(f"{__package__}.{name}").get_config
     if colon and not inspect.signature(make).parameters:
         raise ValueError(f"configs/{name}.py takes no ':{argument}'.")
     return make(argument) if colon else make()

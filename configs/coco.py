@@ -5,7 +5,7 @@ Run:  python -m exits_jax.main --config=configs/coco.py
 
 import ml_collections as mlc
 
-from configs import base
+from . import base
 
 
 def get_config() -> mlc.ConfigDict:

@@ -9,7 +9,7 @@ train within an hour. Either takes --config.init.encoder=WEIGHTS.safetensors.
 
 import ml_collections as mlc
 
-from configs import base
+from . import base
 
 
 def get_config(scale: str = "full") -> mlc.ConfigDict:

@@ -5,7 +5,7 @@ Run:  python -m exits_jax.main --config=configs/tiny.py
 
 import ml_collections as mlc
 
-from configs import quickstart
+from . import quickstart
 
 
 def get_config() -> mlc.ConfigDict:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights import exports, facts, options, resize, runs, sources, targets
-from convert_weights.convert import ConversionError, Converted, convert
-from convert_weights.rules import KINDS, detect_kind
-from convert_weights.shapes import is_generator, read_encoder
+from . import exports, facts, options, resize, runs, sources, targets
+from .convert import ConversionError, Converted, convert
+from .rules import KINDS, detect_kind
+from .shapes import is_generator, read_encoder
 
 _USAGE, _BAD_INPUT = 2, 3
 _DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convert_weights.layouts import PARTS, Rule
-from convert_weights.rules import find_rule
-from convert_weights.shapes import expected_shapes
+from .layouts import PARTS, Rule
+from .rules import find_rule
+from .shapes import expected_shapes
 
 
 class ConversionError(ValueError):

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convert_weights.convert import ConversionError
-from convert_weights.layouts import PARTS, Rule, linear, same
-from convert_weights.shapes import is_generator, part_of, read_encoder
+from .convert import ConversionError
+from .layouts import PARTS, Rule, linear, same
+from .shapes import is_generator, part_of, read_encoder
 
 
 def conv_back(x: np.ndarray) -> np.ndarray:

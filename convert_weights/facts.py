@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from convert_weights.convert import ConversionError
-from convert_weights.shapes import Encoder
-from convert_weights.sources import read_json, read_metadata
+from .convert import ConversionError
+from .shapes import Encoder
+from .sources import read_json, read_metadata
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from convert_weights import exports, runs
-from convert_weights.rules import KINDS
+from . import exports, runs
+from .rules import KINDS
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """Rules for checkpoints of Hugging Face's transformers and of Google's ViT."""
 
-from convert_weights.layouts import (
+from .layouts import (
     INDEX,
     PARTS,
     Rule,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convert_weights.shapes import is_generator, read_encoder
+from .shapes import is_generator, read_encoder
 
 
 def resize_positions(

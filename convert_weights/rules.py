@@ -8,8 +8,8 @@ its layout changes; a rule without a target drops its tensor on purpose.
 import re
 from collections.abc import Iterable
 
-from convert_weights import other_names, timm_names
-from convert_weights.layouts import Rule, same
+from . import other_names, timm_names
+from .layouts import Rule, same
 
 KINDS: dict[str, tuple[Rule, ...]] = {
     "timm": timm_names.TIMM,

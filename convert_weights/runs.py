@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convert_weights.sources import SourceError
+from .sources import SourceError
 
 WEIGHTS = {"student": "params", "teacher": "teacher"}  # option -> item of a checkpoint
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convert_weights.formats import (
+from .formats import (
     SourceError,
     listed,
     read_header,

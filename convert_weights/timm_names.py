@@ -1,6 +1,6 @@
 """Rules for timm's names: timm, DeiT, MAE, DINO, the baseline and our exports."""
 
-from convert_weights.layouts import (
+from .layouts import (
     INDEX,
     Rule,
     conv,

@@ -18,7 +18,6 @@ from typing import IO, Any
 
 import ml_collections as mlc
 
-from configs.ablations import DEFAULT_BASE, TABLES, folder
 from exits_jax.ablations.rows import (
     PLAIN,
     Row,
@@ -38,6 +37,7 @@ from exits_jax.ablations.run import (
 )
 from exits_jax.ablations.steps import Model, Settings
 from exits_jax.ablations.tables import write_table
+from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
 from exits_jax.phases.stage2 import folder_name
 
 OK, FAILED, USAGE, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130

@@ -10,7 +10,7 @@ import ml_collections as mlc
 from absl import flags
 from ml_collections import config_flags
 
-from configs.ablations import ABLATIONS, TABLES, get_config
+from exits_jax.configs.ablations import ABLATIONS, TABLES, get_config
 from exits_jax.phases.options import needs_warmup, uses_extractor
 from exits_jax.phases.order import sections
 from exits_jax.phases.weights import encoder_file

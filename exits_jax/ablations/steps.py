@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import configs.ablations
-from configs.ablations import TABLES
+import exits_jax.configs.ablations
 from exits_jax.ablations.rows import Row
+from exits_jax.configs.ablations import TABLES
 from exits_jax.export.files import write_json
 
 MARKER = "ablation.json"
@@ -153,7 +153,7 @@ def _command(row: Row, settings: Settings, folder: Path, *more: str) -> list[str
 
 def _config_file() -> str:
     """Relative where it is below the current folder, as a person would write it."""
-    path = Path(configs.ablations.__file__)
+    path = Path(exits_jax.configs.ablations.__file__)
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from configs.ablations import ABLATIONS, TABLES
 from exits_jax.ablations.rows import Row
 from exits_jax.ablations.steps import Settings, is_done, steps_of, workdir_of
+from exits_jax.configs.ablations import ABLATIONS, TABLES
 from exits_jax.export.files import whole_file, write_json
 
 FIGURES = ("AP", "AP50", "AP75")
