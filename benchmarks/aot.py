@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from benchmarks import hlo
 from benchmarks.aot_report import Facts, lines, report, table
 from benchmarks.aot_search import compiler_of, largest, needs
 from benchmarks.aot_targets import TARGETS, target_named
+from benchmarks.configuration import given, other_words
 from benchmarks.flops import sizes_of, step_flops
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _TARGET = flags.DEFINE_string("target", None, f"One of {', '.join(TARGETS)}.")
 _PER_CHIP = flags.DEFINE_string("per_chip", "auto", "Rows on each chip, or auto.")
 _FIRST = flags.DEFINE_integer("first", 4, "Rows with which the search begins.")
@@ -47,13 +46,13 @@ def main(argv: list[str]) -> None:
     if _TABLE.value:
         print(table([json.loads(Path(name).read_text()) for name in argv[1:]]))
         return
-    if _CONFIG.value is None or _TARGET.value is None:
+    if flags.FLAGS.config is None or _TARGET.value is None:
         raise app.UsageError("--config and --target are required.")
     if _PER_CHIP.value == "auto":
         facts = largest(_compiled, limit=_hbm(), first=_FIRST.value)
     else:
         facts = _compiled(int(_PER_CHIP.value))
-    config = _CONFIG.value
+    config = given()
     flops = step_flops(sizes_of(config), remat=config.model.remat)
     result = report(facts, target_named(_TARGET.value), flops, config)
     print(lines(result))
@@ -102,4 +101,4 @@ def _compiled(rows: int) -> Facts:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=other_words())

@@ -17,14 +17,13 @@ from typing import Any
 import jax
 from absl import app, flags
 from jax.experimental import topologies
-from ml_collections import config_flags
 
 from benchmarks import hlo
 from benchmarks.aot_step import Lowered, lower_step
 from benchmarks.aot_targets import H100_CONFIG, Target, target_named
+from benchmarks.configuration import given, other_words
 from exits_jax.train.sharding import make_mesh
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _TARGET = flags.DEFINE_string("target", None, "What to compile for.")
 _PER_CHIP = flags.DEFINE_integer("per_chip", None, "Rows of a batch on each chip.")
 _CACHE = flags.DEFINE_string("cache", None, "Folder of results.")
@@ -32,7 +31,7 @@ _CACHE = flags.DEFINE_string("cache", None, "Folder of results.")
 
 def main(_) -> None:
     """Prints the path of the result."""
-    config, target = _CONFIG.value, target_named(_TARGET.value)
+    config, target = given(), target_named(_TARGET.value)
     if config.model.attention == "auto":  # which asks the machine at hand
         config.model.attention = "together"
     devices = describe(target).devices
@@ -113,4 +112,4 @@ def _digest(lowered: Lowered, target: Target) -> str:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "target", "per_chip", "cache"])
-    sys.exit(app.run(main))
+    sys.exit(app.run(main, argv=other_words()))

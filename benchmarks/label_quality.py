@@ -14,6 +14,7 @@ from pathlib import Path
 from absl import app, flags
 from absl import logging as absl_logging
 
+from benchmarks.configuration import given, other_words
 from exits_jax.export.evaluation import format_table
 from exits_jax.export.files import write_json
 from exits_jax.main import PHASES, log_to
@@ -29,13 +30,15 @@ SHARED = (
     "checkpoints/warmup",
     "checkpoints/start",
 )
+_WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
+flags.mark_flag_as_required("config")
 
 
 def main(_) -> None:
     """Trains the baseline and prints both."""
     absl_logging.set_verbosity(absl_logging.WARNING)
-    config = flags.FLAGS.config  # defined by exits_jax.main
-    ours = Workdir(flags.FLAGS.workdir or config.workdir)
+    config = given()
+    ours = Workdir(_WORKDIR.value or config.workdir)
     if not ours.is_finished("evaluate"):
         raise ConfigError(f"{ours.path} is not finished: run exits_jax.main first.")
     theirs = Workdir(f"{ours.path}-mil_crf")
@@ -84,4 +87,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=other_words())

@@ -17,9 +17,9 @@ from functools import partial
 import torch
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
 
 from benchmarks.aot_step import lower_step
+from benchmarks.configuration import given, other_words
 from benchmarks.drawn_batch import drawn_batch
 from benchmarks.step_methods import JaxStep, start_of, torch_batch, torch_step
 from benchmarks.step_parts import PARTS, jax_parts, torch_parts
@@ -33,7 +33,6 @@ from exits_jax.phases.options import crop_options, encoder_config, mesh_of
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.sharding import shard_batch
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where annotations are prepared.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns, each one step of every method.")
 _AGAINST = flags.DEFINE_list("against", ["torch", "mil_crf"], "Compared with ours.")
@@ -51,7 +50,7 @@ def main(_) -> None:
     """Measures and prints."""
     absl_logging.set_verbosity(absl_logging.WARNING)
     torch.set_num_threads(num_cores())
-    config = _CONFIG.value
+    config = given()
     with tempfile.TemporaryDirectory() as scratch:
         workdir = Workdir(_WORKDIR.value or scratch)
         rows = _real_rows(config, workdir) if _WORKDIR.value else _drawn_rows(config)
@@ -140,4 +139,4 @@ def _parts(config, start, batch, rows, plain) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=other_words())

@@ -1,8 +1,12 @@
 """Every field, with the value shared by the data sets and where it comes from.
 
-"Paper": Lee, Hwang, Kwak, Extreme Point Supervised Instance Segmentation, CVPR 2024.
+"Paper": Lee, Hwang, Kwak, Extreme Point Supervised Instance Segmentation, CVPR 2024;
+sections, tables and equations are the paper's.
 "Baseline": Mask Auto-Labeler, which the paper follows where it is silent.
 "Ours": a choice that neither makes; docs/reproduction.md gives the reason.
+
+`exits-jax COMMAND --help` prints the comments of this file: the one behind a field, or
+the lines above it.
 """
 
 import ml_collections as mlc
@@ -11,210 +15,289 @@ from ml_collections.config_dict import placeholder
 
 def get_config() -> mlc.ConfigDict:
     config = mlc.ConfigDict()
-    config.workdir = "runs/base"
-    config.seed = 0  # baseline
-    config.batch_size = 32  # over all devices; baseline: 8 GPUs x 4
-    config.grad_accum = 1  # parts of a batch that are computed one after the other
-    config.compilation_cache = ""  # folder; empty: WORKDIR/compilation_cache
+    config.workdir = "runs/base"  # Folder of everything a run writes.
+    config.seed = 0  # Of all random numbers (baseline).
+    config.batch_size = 32  # Objects of a step over all devices (baseline: 8 x 4).
+    config.grad_accum = 1  # Parts of a batch that are computed one after the other.
+    # Folder of compiled programs; empty: WORKDIR/compilation_cache.
+    config.compilation_cache = ""
 
-    config.mesh = mesh = mlc.ConfigDict()  # devices; -1: as many as are left
-    mesh.data = -1  # the batch alone is split over this axis
-    mesh.fsdp = 1  # batch, parameters, optimizer and teacher over this one
+    # Devices.
+    config.mesh = mesh = mlc.ConfigDict()
+    # Devices over which only the batch is split; -1: as many as are left.
+    mesh.data = -1
+    # Devices over which batch, parameters, optimizer and teacher are split.
+    mesh.fsdp = 1
 
+    # Annotations and images.
     config.data = data = mlc.ConfigDict()
-    data.train = ""  # COCO instances JSON: extreme points, or masks to take them from
-    data.images = ""  # folder that its file names are relative to
-    data.val = ""  # likewise, for evaluation; empty: evaluate on `train`
-    data.val_images = ""  # empty: the same folder as `images`
-    data.voc = mlc.ConfigDict()  # VOC's own files instead of `train` and `val`
-    data.voc.devkit = ""  # .../VOCdevkit/VOC2012
-    data.voc.sbd = ""  # .../benchmark_RELEASE/dataset; empty: VOC's 1,464 images alone
-    data.shards = ""  # folder or bucket of packed data sets; empty: image files
-    data.shard_mb = 256  # size of a shard that `pack` writes
-    data.shard_cache = ""  # local folder that shards are copied to first
-    data.name = "custom"  # of the packed data set: "custom", "voc", "coco" or "lvis"
-    data.points = "extremenet"  # Sec. 4.1: ExtremeNet's rule; "clean": on the object
-    data.noise = mlc.ConfigDict()  # changes points made from masks, to study it
-    data.noise.kind = "none"  # "px", "share" of the box, or "run" along the extreme
-    data.noise.amount = 0.0  # deviation in px or shares; "run": share of the points
-    data.on_bad = "skip"  # a bad record or image: "skip" (listed) or "error"
-    data.max_skip_fraction = 0.5  # more bad records than this are an error anyway
-    data.verify_images = True  # decode every image once before training starts
-    data.follow_links = False  # links that lead out of the image folder
-    data.min_area_px = 2048.0  # baseline: box area of the objects trained on
-    data.min_side_px = 2.0  # baseline: box sides of the objects used at all
-    data.cache_mb = 256  # decoded images kept in memory, per process
-    data.num_workers = 0  # processes that make batches; 0: threads of this one
-    data.num_threads = 4
-    data.read_retries = 3  # of a read that fails for a reason that may pass
-    data.stall_s = 120.0  # a step that waits longer for its input says so
-    data.scenes = mlc.ConfigDict()  # drawn scenes instead of files, for the quickstart
-    data.scenes.num_train = 0
-    data.scenes.num_val = 0
+    # COCO instances JSON with extreme points, or with masks to take them from.
+    data.train = ""
+    data.images = ""  # Folder that the file names of `data.train` are relative to.
+    # COCO instances JSON for evaluation; empty: the training split is evaluated.
+    data.val = ""
+    data.val_images = ""  # Image folder of `data.val`; empty: as `data.images`.
+    # VOC's own files, instead of `data.train` and `data.val`.
+    data.voc = mlc.ConfigDict()
+    data.voc.devkit = ""  # Folder .../VOCdevkit/VOC2012.
+    # Folder .../benchmark_RELEASE/dataset of SBD; empty: VOC's 1,464 images alone.
+    data.voc.sbd = ""
+    # Folder or bucket of packed data sets; empty: images are read from their files.
+    data.shards = ""
+    data.shard_mb = 256  # Size of a shard that `pack` writes, MiB.
+    data.shard_cache = ""  # Local folder that shards are copied to first.
+    # Name of the packed data set: "custom", "voc", "coco" or "lvis".
+    data.name = "custom"
+    # Extreme points of a mask: "extremenet", ExtremeNet's rule (Sec. 4.1), or "clean",
+    # always on the object.
+    data.points = "extremenet"
+    # Changes the points that are made from masks, to study click noise.
+    data.noise = mlc.ConfigDict()
+    # "none", "px", "share" of the box, or "run", along the extreme.
+    data.noise.kind = "none"
+    # Standard deviation in px or shares; of "run", the share of the points moved.
+    data.noise.amount = 0.0
+    data.on_bad = "skip"  # A bad record or image: "skip", which lists it, or "error".
+    # A larger share of bad records or images than this is an error.
+    data.max_skip_fraction = 0.5
+    data.verify_images = True  # Decode every image once before training starts.
+    data.follow_links = False  # Follow links that lead out of the image folder.
+    data.min_area_px = 2048.0  # Smallest box area trained on, px (baseline).
+    # Objects with a box side of at most this are left out, px (baseline).
+    data.min_side_px = 2.0
+    data.cache_mb = 256  # Decoded images kept in memory by each process, MiB.
+    # Processes that make batches; 0: threads of the training process.
+    data.num_workers = 0
+    data.num_threads = 4  # Threads of each process that makes batches.
+    data.read_retries = 3  # Of a read that fails for a reason that may pass.
+    data.stall_s = 120.0  # A step that waits longer for its input logs a warning, s.
+    # Scenes drawn by code instead of files.
+    data.scenes = mlc.ConfigDict()
+    data.scenes.num_train = 0  # Training scenes to draw; 0: the data are files.
+    data.scenes.num_val = 0  # Validation scenes to draw.
 
-    # `--phase=import`: annotations of another tool to a COCO JSON. The flags are
-    # --config.import.kind and so on.
+    # Annotations of another tool to a COCO JSON; flags are --config.import.FIELD.
     config.importing = importing = mlc.ConfigDict()
-    importing.kind = ""  # such as "cvat"; docs/importing.md lists them
-    importing.source = ""
-    importing.out = ""  # empty: WORKDIR/imported.json
-    importing.categories = ""  # text file of class names; empty: as they come
-    importing.class_names = ""  # Open Images: CSV of display names
-    importing.keep_group_of = False  # Open Images: boxes around groups
-    importing.keep_depictions = True  # Open Images: drawings, toys, ...
+    importing.kind = ""  # Format, such as "cvat"; docs/importing.md lists them.
+    importing.source = ""  # File or folder to read.
+    importing.out = ""  # COCO JSON to write; empty: WORKDIR/imported.json.
+    # Text file of class names, one per line; empty: in the order of their appearance.
+    importing.categories = ""
+    importing.class_names = ""  # Open Images: CSV file of display names.
+    importing.keep_group_of = False  # Open Images: keep boxes around groups.
+    importing.keep_depictions = True  # Open Images: keep drawings, toys and the like.
 
+    # Square crops around the objects.
     config.crop = crop = mlc.ConfigDict()
-    crop.size = 512  # Sec. 4.1
-    crop.train_margin = 1.2  # baseline
-    crop.test_margin = 0.6  # baseline: 0.3 on each side
-    crop.flip_rate = 0.5  # baseline
-    crop.photometric = True  # baseline: jitter, grey and blur of the student's view
+    crop.size = 512  # Side of a crop, px (Sec. 4.1).
+    # Largest random margin in training, in half extents of the box (baseline).
+    crop.train_margin = 1.2
+    # Margin at inference, both sides together, in half extents (baseline: 2 x 0.3).
+    crop.test_margin = 0.6
+    crop.flip_rate = 0.5  # Share of training crops that are mirrored (baseline).
+    # Colour jitter, grey and blur of the student's view (baseline).
+    crop.photometric = True
 
+    # Where augmentation runs.
     config.augment = mlc.ConfigDict()
-    config.augment.on_device = False  # photometric changes by the accelerator
+    config.augment.on_device = False  # Photometric changes by the accelerator.
 
+    # The vision transformer.
     config.model = model = mlc.ConfigDict()
-    model.size = "base"  # Sec. 4.1: ViT-Base
-    model.dim = placeholder(int)  # given: overrides the size's
-    model.depth = placeholder(int)
-    model.heads = placeholder(int)
-    model.patch_size = 16  # Sec. 3.2.1 with N = 32
-    model.position_grid = 14  # MAE: table of 224 px images, interpolated
-    model.position_offset = 0.0  # baseline: 0.1
-    model.class_token = True  # baseline: kept in the encoder, not passed on
-    model.stem = "patch"  # generator; "conv": the baseline's stem (93 M, Table a5)
-    model.extractor_stem = "patch"  # similarity extractor (86 M, Table a5)
-    model.extractor_init = "normal"  # baseline; "xavier": MAE, for random weights
-    model.extractor_query_is_key = False  # ours: W_k starts as W_q, likewise
-    model.attention = "auto"  # all heads "together", or "by_head": faster on a CPU
-    model.scan = False  # one block compiled for all: shorter compilation
-    model.remat = "none"  # recomputed backwards: "dots" all but products, or "block"
-    model.dtype = "bfloat16"  # activations; parameters and losses are float32
+    # "tiny", "small", "base", "large" or "huge" (Sec. 4.1: ViT-Base).
+    model.size = "base"
+    model.dim = placeholder(int)  # Width; given, it overrides the size's.
+    model.depth = placeholder(int)  # Number of blocks; overrides the size's.
+    model.heads = placeholder(int)  # Attention heads; overrides the size's.
+    model.patch_size = 16  # Side of a patch, px (Sec. 3.2.1 with N = 32).
+    # Side of the stored table of positions, in patches; interpolated (MAE: 224 px).
+    model.position_grid = 14
+    # Shift of the positions when they are interpolated, in patches (baseline: 0.1).
+    model.position_offset = 0.0
+    # Keep the class token in the encoder; it is not passed on (baseline).
+    model.class_token = True
+    # The generator's stem: "patch", or "conv", the baseline's (93 M, Table a5).
+    model.stem = "patch"
+    model.extractor_stem = "patch"  # The extractor's stem (86 M, Table a5).
+    # The extractor's random weights: "normal" (baseline), or "xavier" (MAE).
+    model.extractor_init = "normal"
+    # The extractor's key weights start as its query weights, if random (ours).
+    model.extractor_query_is_key = False
+    # Attention: all heads "together", "by_head" (faster on a CPU), or "auto".
+    model.attention = "auto"
+    model.scan = False  # Compile one block for all: shorter compilation.
+    # Recomputed in the backward pass: "none", "dots" (all but products), "block".
+    model.remat = "none"
+    # Type of activations, "bfloat16" or "float32"; parameters and losses are float32.
+    model.dtype = "bfloat16"
 
+    # The mask decoder.
     config.decoder = decoder = mlc.ConfigDict()
-    decoder.features = 256  # Supp. A: D/3
-    decoder.size_dependent = True  # baseline
-    decoder.fixed_scale = 1.0  # used without `size_dependent`
-    decoder.upsample_before = 4  # Supp. A, counted from zero as the baseline does
+    decoder.features = 256  # Width of the decoder (Supp. A: D/3).
+    # Scale the prototypes by the size of the object (baseline).
+    decoder.size_dependent = True
+    decoder.fixed_scale = 1.0  # Scale used without `decoder.size_dependent`.
+    # Convolution before which features are enlarged, 3 or 4, from 0 (Supp. A).
+    decoder.upsample_before = 4
 
+    # Weights to start from.
     config.init = init = mlc.ConfigDict()
-    init.encoder = ""  # safetensors by convert_weights; empty: random
-    init.extractor = ""  # the extractor's alone (Table a4); empty: as `encoder`
-    init.generator = placeholder(str)  # likewise, a whole generator; None: see below
-    init.image_mean = (0.485, 0.456, 0.406)  # MAE
-    init.image_std = (0.229, 0.224, 0.225)
-    init.generator_from = "encoder"  # paper: as the extractor; or "pretrain", "warmup"
+    # Encoder: .safetensors file written by `exits-jax convert`; empty: random.
+    init.encoder = ""
+    # The extractor's own encoder (Table a4); empty: as `init.encoder`.
+    init.extractor = ""
+    init.generator = placeholder(str)  # A whole generator: .safetensors file.
+    init.image_mean = (0.485, 0.456, 0.406)  # Mean of the encoder's images (MAE).
+    init.image_std = (0.229, 0.224, 0.225)  # Standard deviation, likewise.
+    # The generator starts from the "encoder" as the extractor does (paper), or from
+    # what "pretrain" or "warmup" made.
+    init.generator_from = "encoder"
 
+    # Similarity of patches.
     config.similarity = similarity = mlc.ConfigDict()
-    similarity.layers = (10,)  # Sec. 4.1, counted from 1; () takes all (Table a1)
-    similarity.sinkhorn_rounds = 10  # ours; the paper gives no number
-    similarity.select = False  # ours: choose layers and hops by the held-out check
-    similarity.select_hops = (1, 2, 3)  # candidates of that choice
-    similarity.max_empty = 0.07  # crops it may leave without points (Supp. B: 7 %)
+    # Attention layers, counted from 1 (Sec. 4.1); () takes all (Table a1).
+    similarity.layers = (10,)
+    similarity.sinkhorn_rounds = 10  # Of Eq. (2) (ours; the paper gives no number).
+    # Choose layers and hops after the warm-up, by held-out clicks (ours).
+    similarity.select = False
+    similarity.select_hops = (1, 2, 3)  # Numbers of hops to choose from.
+    # Share of crops that the choice may leave without points (Supp. B: 7 %).
+    similarity.max_empty = 0.07
 
+    # Pseudo points.
     config.points = points = mlc.ConfigDict()
-    points.inward_margin_px = 24.0  # delta, Supp. B
-    points.walk = "hops"  # or "converged", Eq. (a2)
-    points.num_hops = 3  # alpha, Sec. 4.1
-    points.blend = 0.25  # beta, Supp. C
-    points.fg_threshold = 1e-3  # tau_FG, Sec. 4.1, for 1024 points
-    points.bg_threshold = -1e-4  # tau_BG, Sec. 4.1, for 1024 points
-    points.dropout_rate = 0.9  # Sec. 4.1
-    points.background = "outside"  # ours: cells wholly outside; or "centre"
-    points.use_padding = False  # ours: wrapped-around pixels are not background
-    points.use_pseudo = True  # False: Table 5, row 2
+    # delta: extreme points move inward by this, px of the crop (Supp. B).
+    points.inward_margin_px = 24.0
+    points.walk = "hops"  # Random walk: "hops", or "converged", Eq. (a2).
+    points.num_hops = 3  # alpha: hops of the random walk (Sec. 4.1).
+    # beta: weight of the converged walk against its start (Supp. C).
+    points.blend = 0.25
+    points.fg_threshold = 1e-3  # tau_FG, for 1024 points (Sec. 4.1).
+    points.bg_threshold = -1e-4  # tau_BG, for 1024 points (Sec. 4.1).
+    points.dropout_rate = 0.9  # Share of pseudo points dropped in a step (Sec. 4.1).
+    # Background seeds: patches wholly "outside" the box (ours), or by "centre".
+    points.background = "outside"
+    points.use_padding = False  # Take padding beyond the image as background (ours).
+    points.use_pseudo = True  # False: extreme points alone (Table 5, row 2).
 
+    # Losses of the generator.
     config.loss = loss = mlc.ConfigDict()
-    loss.method = "exits"  # or "mil_crf", the baseline's MIL and CRF losses alone
-    loss.mil = 10.0  # lambda_mil, Supp. B
-    loss.point = 0.5  # lambda_point, Supp. B
-    loss.crf = 0.5  # lambda_crf, Supp. B
-    loss.crf_ramp_steps = 4000  # baseline
-    loss.baseline_mil = 4.0  # baseline: its MIL weight, used by "mil_crf"
-    loss.baseline_mil_ramp_steps = 1000  # baseline
-    loss.pooling = "bilinear"  # M -> M~; or "area"
-    loss.crf_rounds = 100  # baseline
-    loss.crf_colour_scale = 0.1  # baseline: zeta
-    loss.crf_image = "student"  # baseline: the jittered view; or "clean"
+    loss.method = "exits"  # "exits", or "mil_crf", the baseline's losses alone.
+    loss.mil = 10.0  # lambda_mil (Supp. B).
+    loss.point = 0.5  # lambda_point (Supp. B).
+    loss.crf = 0.5  # lambda_crf (Supp. B).
+    loss.crf_ramp_steps = 4000  # Steps in which the CRF loss rises (baseline).
+    loss.baseline_mil = 4.0  # MIL weight of "mil_crf" (baseline).
+    # Steps in which the MIL loss of "mil_crf" rises (baseline).
+    loss.baseline_mil_ramp_steps = 1000
+    loss.pooling = "bilinear"  # From mask to points: "bilinear" or "area".
+    loss.crf_rounds = 100  # Mean-field iterations (baseline).
+    loss.crf_colour_scale = 0.1  # zeta: scale of colour differences (baseline).
+    # Colours of the CRF: the jittered view of the "student" (baseline), or "clean".
+    loss.crf_image = "student"
 
+    # AdamW and its schedule.
     config.optimizer = optimizer = mlc.ConfigDict()
-    optimizer.lr_per_sample = 1.5e-6  # Sec. 4.1, times the batch size (baseline)
-    optimizer.betas = (0.9, 0.9)  # baseline
-    optimizer.weight_decay = 5e-4  # baseline, on every parameter
-    optimizer.floor = 0.2  # baseline: the schedule ends at this share of its peak
+    # Peak learning rate per object of a batch (Sec. 4.1), scaled as the baseline does.
+    optimizer.lr_per_sample = 1.5e-6
+    optimizer.betas = (0.9, 0.9)  # Decay of the two moments (baseline).
+    optimizer.weight_decay = 5e-4  # On every parameter (baseline).
+    # Share of the peak learning rate at which the schedule ends (baseline).
+    optimizer.floor = 0.2
 
-    config.pretrain = pretrain = mlc.ConfigDict()  # ours: masked autoencoder
-    pretrain.enabled = False
-    pretrain.epochs = 100.0
-    pretrain.steps = placeholder(int)  # given: overrides the epochs
-    pretrain.lr = 1.5e-3
-    pretrain.ramp_up = 0.1  # share of the steps in which the learning rate rises
-    pretrain.mask_ratio = 0.75
-    pretrain.decoder_dim = 512
-    pretrain.decoder_depth = 1
-    pretrain.decoder_heads = 16
-    pretrain.normalise_targets = False
+    # Masked autoencoder on the crops, where no encoder is at hand (ours).
+    config.pretrain = pretrain = mlc.ConfigDict()
+    pretrain.enabled = False  # Whether the phase runs.
+    pretrain.epochs = 100.0  # Length in passes over the objects.
+    pretrain.steps = placeholder(int)  # Length in steps; overrides the epochs.
+    pretrain.lr = 1.5e-3  # Peak learning rate.
+    pretrain.ramp_up = 0.1  # Share of the steps in which the learning rate rises.
+    pretrain.mask_ratio = 0.75  # Share of the patches that are hidden.
+    pretrain.decoder_dim = 512  # Width of the decoder.
+    pretrain.decoder_depth = 1  # Blocks of the decoder.
+    pretrain.decoder_heads = 16  # Attention heads of the decoder.
+    pretrain.normalise_targets = False  # Normalise the pixels of each hidden patch.
 
-    config.warmup = warmup = mlc.ConfigDict()  # similarity extractor
-    warmup.enabled = True  # False: Table a3, without warm-up
-    warmup.epochs = 1.0  # Sec. 4.1
-    warmup.steps = placeholder(int)
-    warmup.lr = placeholder(float)  # given: overrides lr_per_sample x batch
-    warmup.ramp_up = 0.1  # ours
+    # Warm-up of the similarity extractor.
+    config.warmup = warmup = mlc.ConfigDict()
+    warmup.enabled = True  # False: the extractor is not trained (Table a3).
+    warmup.epochs = 1.0  # Length in passes over the objects (Sec. 4.1).
+    warmup.steps = placeholder(int)  # Length in steps; overrides the epochs.
+    # Peak learning rate; overrides optimizer.lr_per_sample times the batch size.
+    warmup.lr = placeholder(float)
+    # Share of the steps in which the learning rate rises (ours).
+    warmup.ramp_up = 0.1
 
-    config.train = train = mlc.ConfigDict()  # pseudo label generator
-    train.epochs = 10.0  # baseline
-    train.steps = placeholder(int)
+    # Training of the pseudo label generator.
+    config.train = train = mlc.ConfigDict()
+    train.epochs = 10.0  # Length in passes over the objects (baseline).
+    train.steps = placeholder(int)  # Length in steps; overrides the epochs.
+    # Peak learning rate; overrides optimizer.lr_per_sample times the batch size.
     train.lr = placeholder(float)
-    train.ramp_up = 0.1  # baseline: one epoch of ten
-    train.teacher_decay = 0.996  # baseline
-    train.start_steps = 0  # ours: steps of MIL alone before, from random weights
-    train.start_lr = placeholder(float)
-    train.checkpoint_every = 500
-    train.log_every = 20
-    train.keep_checkpoints = 2
-    train.best_metric = ""  # such as "loss/total": the lowest is kept besides
-    train.keep_best = 1
-    train.max_bad_steps = 10  # steps skipped for a loss that is not finite
-    train.strict_resume = False  # True: a broken newest checkpoint is an error
+    # Share of the steps in which the learning rate rises (baseline: one epoch of ten).
+    train.ramp_up = 0.1
+    train.teacher_decay = 0.996  # Of the moving average of parameters (baseline).
+    # Steps with the MIL loss alone before the training, for random weights (ours).
+    train.start_steps = 0
+    train.start_lr = placeholder(float)  # Peak learning rate of those steps.
+    train.checkpoint_every = 500  # Steps between two checkpoints.
+    train.log_every = 20  # Steps between two entries of the metrics.
+    train.keep_checkpoints = 2  # Number of newest checkpoints kept.
+    # Metric, such as "loss/total", whose lowest checkpoint is kept as well.
+    train.best_metric = ""
+    train.keep_best = 1  # Number of checkpoints kept by `train.best_metric`.
+    train.max_bad_steps = 10  # Steps that may be skipped for a loss that is not finite.
+    # A broken newest checkpoint is an error; otherwise the one before it is used.
+    train.strict_resume = False
 
+    # Masks of all annotated objects.
     config.generate = generate = mlc.ConfigDict()
-    generate.splits = ("train", "val")
-    generate.batch_size = 32  # of each process
-    generate.part_size = 512  # objects of a file that a restart need not make again
-    generate.checkpoint = "latest"  # or "best", by train.best_metric
-    generate.threshold = 0.1  # baseline
-    generate.weights = "student"  # baseline; or "teacher", "both" (mean of logits)
-    generate.flip = False  # average with the mirror image
-    generate.empty = "skip"  # an empty mask: "skip" it, or fill the "box" at score 0
+    generate.splits = ("train", "val")  # Splits that get masks.
+    generate.batch_size = 32  # Crops labelled at once by each process.
+    # Objects per temporary file; a restart keeps the files that are complete.
+    generate.part_size = 512
+    # Checkpoint to use: "latest", or "best", by `train.best_metric`.
+    generate.checkpoint = "latest"
+    generate.threshold = 0.1  # Probability above which a pixel is mask (baseline).
+    # Parameters: "student" (baseline), "teacher", or "both" (mean of logits).
+    generate.weights = "student"
+    generate.flip = False  # Average with the prediction on the mirror image.
+    # An empty mask: "skip" the object, or fill its "box" with score 0.
+    generate.empty = "skip"
 
-    # `--phase=stage2`: a detector trained on the masks, in an environment of its own
+    # A detector trained on the masks, in an environment of its own.
     config.stage2 = stage2 = mlc.ConfigDict()
-    stage2.config = ""  # such as "configs/mmdet/solov2_r50_fpn_3x.py"
-    stage2.python = ".venv-stage2/bin/python"  # of `make stage2-env`
-    stage2.supervision = "pseudo"  # or "masks", the true ones, or "boxes", each filled
-    stage2.dataset = ""  # its name in tables of results; empty: `data.name`
-    stage2.init = ""  # local weights of the backbone, or "random"; empty: the config's
-    stage2.epochs = placeholder(int)  # given: another length, the schedule is scaled
-    stage2.iterations = placeholder(int)  # likewise
-    stage2.single_class = False  # all classes as one, "object"
-    stage2.options = ()  # KEY=VALUE, over the fields of the mmdet config
-    stage2.seed = 0
+    stage2.config = ""  # mmdet config file, such as configs/mmdet/solov2_r50_fpn_3x.py.
+    # Python of the environment that `make stage2-env` makes.
+    stage2.python = ".venv-stage2/bin/python"
+    # Train on "pseudo" masks, on the true "masks", or on filled "boxes".
+    stage2.supervision = "pseudo"
+    stage2.dataset = ""  # Name in tables of results; empty: as `data.name`.
+    # Local weights of the backbone, or "random"; empty: those of the mmdet config.
+    stage2.init = ""
+    stage2.epochs = placeholder(int)  # Another length; the schedule is scaled.
+    stage2.iterations = placeholder(int)  # Another length, in iterations.
+    stage2.single_class = False  # Train all classes as one, "object".
+    stage2.options = ()  # KEY=VALUE, set over fields of the mmdet config.
+    stage2.seed = 0  # Of the detector's random numbers.
 
+    # Pseudo masks against true ones.
     config.evaluate = evaluate = mlc.ConfigDict()
-    evaluate.size_by = "box"  # baseline: area of the box; "mask": COCO's convention
-    evaluate.separated_ids = ""  # list of ids; empty: two parts of 5 % or more
-    evaluate.occluded_ids = ""  # likewise; empty: not reported
-    evaluate.grabcut = True
-    evaluate.num_pictures = 24
-    evaluate.num_points = 256  # crops on which the pseudo points are checked
+    # Size classes by the area of the "box" (baseline), or of the "mask" (COCO).
+    evaluate.size_by = "box"
+    # File of ids of separated objects; empty: masks with two parts of 5 % or more.
+    evaluate.separated_ids = ""
+    evaluate.occluded_ids = ""  # File of ids of occluded objects; empty: no figure.
+    evaluate.grabcut = True  # Compare with GrabCut started from the box.
+    evaluate.num_pictures = 24  # Objects of the contact sheet.
+    evaluate.num_points = 256  # Crops whose pseudo points are compared with masks.
 
-    # `--phase=export`: the masks in the format of another tool
+    # The masks in the format of another tool.
     config.export = export = mlc.ConfigDict()
-    export.kind = "coco"  # such as "voc"; docs/exporting.md lists them
-    export.source = ""  # empty: WORKDIR/pseudo_masks.json
-    export.out = ""  # empty: WORKDIR/export/KIND
-    export.void_border_px = 0  # VOC: width of the border that belongs to no object
-    export.min_score = 0.0  # masks below are left out and reported
-    export.image_prefix = ""  # Label Studio: what its image paths start with
+    export.kind = "coco"  # Format, such as "voc"; docs/exporting.md lists them.
+    export.source = ""  # COCO JSON to read; empty: WORKDIR/pseudo_masks.json.
+    export.out = ""  # File or folder to write; empty: WORKDIR/export/KIND.
+    export.void_border_px = 0  # VOC: width of the border that belongs to no object.
+    export.min_score = 0.0  # Masks with a lower score are left out and counted.
+    export.image_prefix = ""  # Label Studio: what its image paths start with.
     return config

@@ -1,9 +1,9 @@
 """Any COCO-format JSON and image folder, by flags.
 
-Run:  python -m exits_jax.main --config=configs/custom.py --workdir=runs/mine \
+Run:  exits-jax run --config=custom --workdir=runs/mine \
           --config.data.train=FILE.json --config.data.images=FOLDER
 
-`configs/custom.py:cpu` is the same for a ViT-Tiny on crops of 224 px: what a CPU can
+`custom:cpu` is the same for a ViT-Tiny on crops of 224 px: what a CPU can
 train within an hour. Either takes --config.init.encoder=WEIGHTS.safetensors.
 """
 

@@ -10,7 +10,7 @@ from .rules import KINDS
 def parser() -> argparse.ArgumentParser:
     """All options of `python -m convert_weights`."""
     found = argparse.ArgumentParser(
-        prog="python -m convert_weights",
+        prog="exits-jax convert",
         description="Converts ViT weights and whole generators, from and to PyTorch.",
         epilog="Kinds and examples: docs/weights.md",
     )

@@ -1,27 +1,37 @@
-"""Command line of stage 1: from extreme points to instance masks.
+"""Stage 1: from extreme points to instance masks.
 
 python -m exits_jax.main --config=configs/voc.py [--phase=train] [--workdir=runs/voc]
                          [--config.points.num_hops=4 ...]
+
+The command `exits-jax` does the same.
 """
 
-import difflib
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import ml_collections as mlc
-from absl import app, flags
 from absl import logging as absl_logging
 from jax.experimental import multihost_utils
-from ml_collections import config_flags
 
+from exits_jax import __main__ as command
+from exits_jax.cli.flags import Request
 from exits_jax.data.annotations import AnnotationError, TooManySkipped
 from exits_jax.data.images import ImageError
 from exits_jax.data.stream import WorkerLost
+from exits_jax.exit_status import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    PARTIAL,
+    TRY_AGAIN,
+    USAGE,
+)
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.check_config import check_config
 from exits_jax.phases.order import sections
@@ -54,54 +64,20 @@ TOOLS = {
     "export": "exits_jax.phases.export",
     "stage2": "exits_jax.phases.stage2",
 }
-OK, FAILED, USAGE, BAD_INPUT, PARTIAL = 0, 1, 2, 3, 4
-TRY_AGAIN, INTERRUPTED = 75, 130
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file.")
-_PHASE = flags.DEFINE_enum(
-    "phase",
-    None,
-    [*PHASES, *TOOLS],
-    f"The phase to run; without it, {', '.join(PHASES)} as far as they are not done.",
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Join the other processes of a pod or cluster first."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator_address",
-    None,
-    "HOST:PORT of process 0, where no pod, Slurm or Open MPI tells; with "
-    "--num_processes and --process_id.",
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes; with --coordinator_address."
-)
-_PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "Which of them this is, from 0; with --coordinator_address."
-)
-_HEARTBEAT_S = flags.DEFINE_integer(
-    "heartbeat_s", 30, "A process that is silent for so long ends all others."
-)
 _logger = logging.getLogger("exits_jax")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Does what the flags say; returns the exit status."""
+def main(request: Request) -> int:
+    """Does what a command line asks for; returns the exit status."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # jax and orbax say much
-    if len(argv) > 1:
-        return _fail(f"Unexpected arguments: {' '.join(argv[1:])}", USAGE)
-    if _CONFIG.value is None:
-        return _fail("--config=configs/....py is required; see --help.", USAGE)
-    if _DISTRIBUTED.value:
-        fault = _join()
+    for remark in request.remarks:
+        print(f"note: {remark}", file=sys.stderr)
+    if request.distributed:
+        fault = _join(request)
         if fault:
             return _fail(fault, USAGE)
-    config = _CONFIG.value
-    if _WORKDIR.value:
-        config.workdir = _WORKDIR.value
-    _keep_programs(config)
-    return run(config, _PHASE.value)
+    _keep_programs(request.config)
+    return run(request.config, request.phase, redo=request.redo)
 
 
 def _keep_programs(config: mlc.ConfigDict) -> None:
@@ -115,9 +91,9 @@ def _keep_programs(config: mlc.ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def _join() -> str | None:
+def _join(request: Request) -> str | None:
     """Joins the other processes; says what is wrong with the flags or the cluster."""
-    given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    given = (request.coordinator_address, request.num_processes, request.process_id)
     if any(flag is not None for flag in given) and None in given:
         return (
             "--coordinator_address, --num_processes and --process_id are one set: give "
@@ -126,16 +102,20 @@ def _join() -> str | None:
     try:
         jax.distributed.initialize(
             *given,
-            heartbeat_timeout_seconds=_HEARTBEAT_S.value,
-            shutdown_timeout_seconds=_HEARTBEAT_S.value,
+            heartbeat_timeout_seconds=request.heartbeat_s,
+            shutdown_timeout_seconds=request.heartbeat_s,
         )
     except (RuntimeError, ValueError) as error:
         return f"The other processes could not be joined: {error}"
     return None
 
 
-def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
+def run(
+    config: mlc.ConfigDict, phase: str | None = None, *, redo: str | None = None
+) -> int:
     """Runs one phase, or all that are not done; returns the exit status.
+
+    With `redo`, what this phase and those after it made is removed before.
 
     What is expected to go wrong is said on stderr, without a traceback: a flag or field
     that makes no sense or a workdir in other use (2), annotations, images or weights
@@ -147,10 +127,17 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
     names = [phase] if phase else list(PHASES)
     try:
         check_config(config, trains=bool(TRAINING & set(names)))
-        made = {name: sections(config, name) for name in names if name in PHASES}
-        workdir.open(config, made)
+        _refuse_redo(phase, redo)
+        workdir.take()
         log_to(workdir)
-        needs_weights = set(made) - {"prepare"}
+        of = lambda some: {name: sections(config, name) for name in some}
+        before = list(PHASES)[: list(PHASES).index(phase)] if phase in PHASES else []
+        runs = [name for name in names if name in PHASES]
+        workdir.open(config, of(runs), builds_on=of(before), redo=redo)
+        # Masks of other values are made again before anything is made of them.
+        old = [n for n in before if workdir.is_outdated(n, config, sections(config, n))]
+        names = old + names
+        needs_weights = set(names) & set(PHASES) - {"prepare"}
         if needs_weights and not workdir.is_finished("train"):
             check_files(config)
         for name in names:
@@ -191,6 +178,14 @@ def run(config: mlc.ConfigDict, phase: str | None = None) -> int:
     return OK
 
 
+def _refuse_redo(phase: str | None, redo: str | None) -> None:
+    if redo and phase not in (None, redo):
+        raise ConfigError(
+            f"--redo={redo} with the phase {phase} alone: the phases between would be "
+            f"missing. Use `exits-jax run --redo={redo}`."
+        )
+
+
 def _run_phase(name: str, config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Runs a phase; on a pod, what one process does alone is done by the first."""
     if jax.process_count() == 1:
@@ -211,7 +206,7 @@ def _phase(name: str) -> Callable[[mlc.ConfigDict, Workdir], object]:
         if name != "pack" or (error.name or "").startswith("exits_jax"):
             raise
         raise ConfigError(
-            f"--phase=pack needs the package {error.name}: pip install "
+            f"`exits-jax pack` needs the package {error.name}: pip install "
             "'exits-jax[shards]'."
         ) from error
 
@@ -240,63 +235,9 @@ def _fail(reason: object, status: int) -> int:
     return status
 
 
-def _explain_typo(argv: Sequence[str]) -> None:
-    """Refuses --config.field flags that no field answers to, with the nearest name.
-
-    The flag parser would say the same at the end of a long traceback.
-    """
-    paths = [arg for arg in argv if arg.startswith("--config=")]
-    if len(paths) != 1:
-        return
-    probe = flags.FlagValues()
-    bare = [argv[0], *paths]
-    config_flags.DEFINE_config_file(
-        "config", None, "", flag_values=probe, sys_argv=bare
-    )
-    try:
-        probe(bare)
-        known = list(_names(probe["config"].value))
-    except (OSError, flags.Error) as error:
-        # A configuration's own message stands at the end of a long traceback.
-        sys.exit(_fail(str(error).rpartition("\nValueError: ")[2], USAGE))
-    for arg in argv[1:]:
-        if not arg.startswith("--config."):
-            continue
-        name = arg.removeprefix("--config.").partition("=")[0]
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            last = name.rpartition(".")[2]
-            near += [field for field in known if field.rpartition(".")[2] == last]
-            hint = f" Did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-            said = f"The configuration has no field {name!r}.{hint}"
-            sys.exit(_fail(said.replace("importing.", "import."), USAGE))
-
-
-def _names(config, prefix: str = ""):
-    for key, value in config.items():
-        if hasattr(value, "items"):
-            yield from _names(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
 def console() -> None:
     """Entry point of `python -m exits_jax.main`."""
-    # No field can be called like the statement; the flags may.
-    is_import = lambda arg: arg.startswith("--config.import.")
-    sys.argv = [
-        arg.replace("import", "importing", 1) if is_import(arg) else arg
-        for arg in sys.argv
-    ]
-    app.run(main, flags_parser=_parse)
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-    _explain_typo(argv)
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(_fail(f"{error} See --help.", USAGE))
+    sys.exit(command.console())
 
 
 if __name__ == "__main__":

@@ -2,16 +2,24 @@
 
 import json
 
+import jax
 import pytest
 from PIL import Image
 
 from configs import tiny
+from exits_jax import __main__ as command
 from exits_jax import main
+from exits_jax.cli.commands import PHASES, TOOLS
 from exits_jax.train.loop import Preempted
 from tests import toy
 
-# ml_collections reads configuration files in a way that Python 3.12 drops.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+@pytest.fixture
+def keep_cache():
+    """The command chooses a folder for compiled programs; later tests have another."""
+    before = jax.config.jax_compilation_cache_dir
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def _config(workdir):
@@ -20,83 +28,59 @@ def _config(workdir):
     return config
 
 
-def _refused_flags(capsys, *flags):
-    with pytest.raises(SystemExit) as end:
-        main._parse(["main", f"--config={toy.ROOT}/configs/tiny.py", *flags])
-    assert end.value.code == main.USAGE
-    return capsys.readouterr().err
-
-
-def test_an_unknown_ablation_is_refused_with_the_known_ones(capsys):
-    with pytest.raises(SystemExit) as end:
-        main._parse(["main", f"--config={toy.ROOT}/configs/ablations.py:table_9"])
-    assert end.value.code == main.USAGE
-    assert capsys.readouterr().err.startswith("error: Unknown ablation 'table_9'")
-
-
 @pytest.mark.parametrize(
-    ("flag", "hint"),
+    ("words", "message"),
     [
-        ("--config.train.lrr=1", "train.lr"),
-        ("--config.bach_size=4", "batch_size"),
-        ("--config.threshold=0.2", "generate.threshold"),
-    ],
-)
-def test_a_typo_is_refused_with_the_nearest_name(capsys, flag, hint):
-    said = _refused_flags(capsys, flag)
-    assert "has no field" in said and hint in said
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("configs/nothing.py", "configs/nothing.py"),
-        ("configs/ablations.py:alpha_9", "table_a2/alpha_1"),
-    ],
-)
-def test_a_configuration_that_does_not_exist_is_refused(capsys, path, message):
-    with pytest.raises(SystemExit) as end:
-        main._parse(["main", f"--config={toy.ROOT}/{path}"])
-    said = capsys.readouterr().err
-    assert end.value.code == main.USAGE and message in said
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--config.batch_size=many"], "config.batch_size=many"),
-        (
-            ["--phase=trian"],
-            "prepare|pretrain|warmup|train|generate|evaluate|import|validate|pack|export",
-        ),
+        (["--config.batch_size=many"], "--config.batch_size=many: a whole number"),
+        (["--phase=trian"], "'trian' is not a phase. Did you mean train?"),
         (["--config.loss.method=exit"], "known are exits, mil_crf"),
         (
             ["--config.batch_size=6"],
             "batch_size = 6 is not a multiple of the 4 devices",
         ),
-        (["--phase=train"], "Run --phase=prepare first"),
-        (["more"], "Unexpected arguments: more"),
+        (["--phase=train"], "Run `exits-jax prepare` first"),
+        (["more"], "Unexpected word 'more'"),
         (
             ["--distributed", "--num_processes=2"],
             "--coordinator_address, --num_processes and --process_id are one set",
         ),
         (["--config.mesh.fsdp=3"], "mesh.data = -1 times mesh.fsdp = 3 must be"),
+        (["--phase=generate", "--redo=train"], "Use `exits-jax run --redo=train`"),
     ],
-    ids=["type", "phase", "choice", "devices", "order", "argument", "set", "mesh"],
+    ids="type phase choice devices order word set mesh redo".split(),
 )
-def test_a_process_ends_with_status_2_and_one_message(tmp_path, flags, message):
+def test_what_makes_no_sense_ends_with_status_2_and_one_message(
+    tmp_path, capsys, keep_cache, words, message
+):
     workdir = tmp_path / "run"
-    config = f"--config={toy.ROOT}/configs/tiny.py"
-    process = toy.start(config, f"--workdir={workdir}", *flags, devices=4)
-    status, said = toy.finish(process)
-    assert status == main.USAGE
-    assert message in said and said.startswith("error: ") and "Traceback" not in said
+    words = ["--config=tiny", f"--workdir={workdir}", *words]
+    assert command.console(words) == main.USAGE
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("error: ")
     assert not toy.leftovers(workdir)
 
 
-def test_a_process_needs_a_configuration():
-    status, said = toy.finish(toy.start())
-    assert status == main.USAGE and "--config=configs/....py is required" in said
+def test_a_process_ends_with_the_status_of_the_command(tmp_path):
+    """As a module of the clone, with a path, which is how scripts call it."""
+    config = f"--config={toy.ROOT}/configs/tiny.py"
+    workdir = f"--workdir={tmp_path}/run"
+    status, said = toy.finish(toy.start(config, workdir, "--phase=train"))
+    assert status == main.USAGE
+    assert said.startswith("error: ") and "Traceback" not in said
+
+
+def test_a_positional_phase_and_the_flag_are_the_same(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(main, "main", lambda request: asked.append(request) or main.OK)
+    words = ["--config=tiny", f"--workdir={tmp_path}"]
+    assert command.console(["evaluate", *words]) == main.OK
+    assert command.console(["run", *words, "--phase=evaluate"]) == main.OK
+    assert command.console([*words, "--phase=evaluate"]) == main.OK
+    assert len({(r.phase, r.config.to_json(), r.redo) for r in asked}) == 1
+
+
+def test_commands_of_phases_are_the_phases():
+    assert tuple(main.PHASES) == PHASES and tuple(main.TOOLS) == TOOLS
 
 
 @pytest.mark.parametrize("phase", list(main.PHASES)[1:])
@@ -104,7 +88,7 @@ def test_a_phase_before_its_time_names_the_first_that_is_missing(
     tmp_path, capsys, phase
 ):
     assert main.run(_config(tmp_path), phase) == main.USAGE
-    assert "Run --phase=prepare first" in capsys.readouterr().err
+    assert "Run `exits-jax prepare` first" in capsys.readouterr().err
 
 
 def test_another_configuration_needs_another_workdir(tmp_path, capsys):
@@ -119,7 +103,9 @@ def test_another_configuration_needs_another_workdir(tmp_path, capsys):
     assert recorded["data"]["points"] == "clean"
 
 
-def test_a_process_imports_by_flags_and_says_what_to_do_next(tmp_path):
+def test_clicks_are_imported_by_flags_and_what_to_do_next_is_said(
+    tmp_path, capsys, keep_cache
+):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 60)).save(tmp_path / "images" / "a.png")
     table = tmp_path / "clicks.csv"
@@ -128,17 +114,15 @@ def test_a_process_imports_by_flags_and_says_what_to_do_next(tmp_path):
         "a.png,cat,30,5,70,20,40,50,10,30\n"
         "b.png,cat,30,5,70,20,40,50,10,30\n"
     )
-    status, said = toy.finish(
-        toy.start(
-            f"--config={toy.ROOT}/configs/custom.py",
-            f"--workdir={tmp_path}/run",
-            "--phase=import",
-            "--config.import.kind=csv",
-            f"--config.import.source={table}",
-            f"--config.data.images={tmp_path}/images",
-        )
-    )
-    assert status == main.OK and "--phase=prepare" in said, said
+    words = [
+        "import",
+        f"--workdir={tmp_path}/run",
+        "--config.import.kind=csv",
+        f"--config.import.source={table}",
+        f"--config.data.images={tmp_path}/images",
+    ]
+    assert command.console(words) == main.OK
+    assert "prepare" in capsys.readouterr().err
     (record,) = json.loads((tmp_path / "run" / "imported.json").read_text())[
         "annotations"
     ]

@@ -21,7 +21,6 @@ import ml_collections as mlc
 from exits_jax.ablations.rows import (
     PLAIN,
     Row,
-    UsageError,
     digest_of,
     read_overrides,
     resolve,
@@ -37,6 +36,7 @@ from exits_jax.ablations.run import (
 )
 from exits_jax.ablations.steps import Model, Settings
 from exits_jax.ablations.tables import write_table
+from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
 from exits_jax.phases.stage2 import folder_name
 
@@ -171,7 +171,7 @@ def _run(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m exits_jax.ablations",
+        prog="exits-jax ablations",
         description="Runs tables of the paper's ablations end to end. The same command "
         "goes on where it stopped. Flags --config.FIELD=VALUE go to every row.",
         allow_abbrev=False,

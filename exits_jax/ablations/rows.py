@@ -1,15 +1,15 @@
 """What a row computes: its configuration, and digests of what decides its phases."""
 
-import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections as mlc
-from absl import flags
-from ml_collections import config_flags
 
+from exits_jax.cli.fields import leaves
+from exits_jax.cli.overrides import override
+from exits_jax.cli.words import UsageError, did_you_mean
 from exits_jax.configs.ablations import ABLATIONS, TABLES, get_config
 from exits_jax.phases.options import needs_warmup, uses_extractor
 from exits_jax.phases.order import sections
@@ -17,10 +17,6 @@ from exits_jax.phases.weights import encoder_file
 from exits_jax.phases.workdir import RUNTIME
 
 PLAIN = "table_5/all_points"  # the base as it is
-
-
-class UsageError(ValueError):
-    """A flag or combination of flags that makes no sense; the message names it."""
 
 
 class Row(NamedTuple):
@@ -32,7 +28,7 @@ class Row(NamedTuple):
 
     name: str  # such as "table_6/dropout"
     owner: str  # such as "table_5/all_points"
-    spec: str  # what stands behind configs/ablations.py: on the command line
+    spec: str  # what stands behind --config=ablations:
     labels: str  # digest of what decides the pseudo masks and their evaluation
     shared: tuple[tuple[str, str], ...]  # early phases in turn, digest of each
 
@@ -53,8 +49,7 @@ def rows_of(
     """
     for table in tables:
         if table not in TABLES:
-            near = difflib.get_close_matches(table, TABLES, n=2)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            hint = did_you_mean(table, TABLES)
             raise UsageError(
                 f"Unknown table {table!r}.{hint} Known: {', '.join(TABLES)}."
             )
@@ -69,7 +64,7 @@ def rows_of(
 
 
 def read_overrides(base: str, flags_given: Sequence[str]) -> dict[str, Any]:
-    """The values of flags `--config.FIELD=VALUE`, read as `exits_jax.main` reads them.
+    """The values of flags `--config.FIELD=VALUE`, as `override` reads them.
 
     Raises:
         UsageError: If the base or a field does not exist, or a value does not fit.
@@ -78,24 +73,7 @@ def read_overrides(base: str, flags_given: Sequence[str]) -> dict[str, Any]:
         config = get_config(f"{PLAIN}@{base}")
     except ValueError as error:
         raise UsageError(str(error)) from error
-    known = dict(_leaves(config))
-    names = [flag.removeprefix("--config.").partition("=")[0] for flag in flags_given]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"The configuration has no field {name!r}.{hint}")
-    argv = ["ablations", *flags_given]
-    holder = flags.FlagValues()
-    read = config_flags.DEFINE_config_dict(
-        "config", config, flag_values=holder, sys_argv=argv
-    )
-    try:
-        holder(argv)
-    except flags.Error as error:
-        raise UsageError(str(error)) from error
-    found = dict(_leaves(read.value))
-    return {name: found[name] for name in names}
+    return override(config, flags_given)
 
 
 def resolve(spec: str, values: Mapping[str, Any]) -> mlc.ConfigDict:
@@ -108,7 +86,7 @@ def resolve(spec: str, values: Mapping[str, Any]) -> mlc.ConfigDict:
 def digest_of(config: mlc.ConfigDict, names: Iterable[str], **more: Any) -> str:
     """A short digest of some sections, without the fields that change no result."""
     everything = json.loads(config.to_json_best_effort())
-    chosen = _leaves({name: everything[name] for name in names})
+    chosen = leaves({name: everything[name] for name in names})
     fields = {key: value for key, value in chosen if key not in RUNTIME}
     text = json.dumps(fields | more, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -158,14 +136,3 @@ def _refuse_overridden(name: str, values: Mapping[str, Any]) -> None:
                 f"--config.{field}={values[field]} overrides what {name} is about "
                 f"({field} = {value!r}). Leave the flag out, or run other tables."
             )
-
-
-def _leaves(
-    config: mlc.ConfigDict | Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
-    """Dotted names of fields, and their values."""
-    for key, value in config.items():
-        if hasattr(value, "items"):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import exits_jax.configs.ablations
 from exits_jax.ablations.rows import Row
 from exits_jax.configs.ablations import TABLES
 from exits_jax.export.files import write_json
@@ -144,18 +143,11 @@ def _command(row: Row, settings: Settings, folder: Path, *more: str) -> list[str
         settings.python,
         "-m",
         "exits_jax.main",
-        f"--config={_config_file()}:{row.spec}",
+        f"--config=ablations:{row.spec}",
         f"--workdir={folder}",
         *settings.overrides,
         *more,
     ]
-
-
-def _config_file() -> str:
-    """Relative where it is below the current folder, as a person would write it."""
-    path = Path(exits_jax.configs.ablations.__file__)
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _marks(folder: Path) -> dict[str, str]:

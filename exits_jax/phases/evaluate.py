@@ -226,7 +226,7 @@ def _pseudo_masks(folder: Path) -> ById:
     """Segmentations of `pseudo_masks.json` by annotation id."""
     path = folder / "pseudo_masks.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run --phase=generate first.")
+        raise FileNotFoundError(f"{path} is missing: run `exits-jax generate` first.")
     return ById(CocoFile.read(path).annotations, "segmentation")
 
 

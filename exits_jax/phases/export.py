@@ -33,7 +33,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if not path.is_file():
         raise FileNotFoundError(
             f"There are no masks to export: {path} does not exist. Run "
-            "--phase=generate first, or name a file by export.source."
+            "`exits-jax generate` first, or name a file by export.source."
         )
     images = _image_folder(config, workdir)
     try:

@@ -19,9 +19,7 @@ def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> Instances
     try:
         found = Instances.open(columns_folder(workdir, split))
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{error} Remove {workdir / 'phases' / 'prepare.json'} to prepare again."
-        ) from error
+        raise ConfigError(f"{error} Prepare again with --redo=prepare.") from error
     return _with_shards(config, workdir, split, found.select(~found.is_crowd))
 
 

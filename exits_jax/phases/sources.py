@@ -76,8 +76,7 @@ def refuse_changed(workdir: Workdir) -> None:
         if not same_time and stamp(path)["sha256"] != known["sha256"]:
             raise ConfigError(
                 f"{path} was changed after {workdir.path} was prepared from it. Use "
-                f"another --workdir, or remove {workdir / 'phases'} and what the "
-                "phases made."
+                "another --workdir, or do all phases again with --redo=prepare."
             )
 
 

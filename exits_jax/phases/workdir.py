@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ import ml_collections as mlc
 
 import exits_jax
 from exits_jax.export.files import write_json
+from exits_jax.phases import made
 from exits_jax.train.agreement import all_agree
 
 _logger = logging.getLogger(__name__)
@@ -56,6 +57,11 @@ FOLDERS = ("checkpoints", "phases", "tensorboard")
 # Phases that train nothing: with other values of their own they are done again.
 REPEATABLE = ("generate", "evaluate")
 
+# Phases that go on from their last checkpoint if they are to be longer.
+_TRAINING = ("pretrain", "warmup", "train")
+_LENGTHS = ("steps", "epochs")
+_REMOVING = "being removed"  # status of a phase that is to be done again
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the field."""
@@ -72,28 +78,51 @@ class Workdir:
         """A file or folder inside."""
         return self.path / name
 
+    def take(self) -> None:
+        """Creates the folder and keeps other processes from it.
+
+        Raises:
+            ConfigError: If the folder cannot be written or is in use by another
+                process, or if another process of this run could not take it.
+        """
+        self._together(self._take)
+
     def open(
         self,
         config: mlc.ConfigDict,
         phases: Mapping[str, tuple[str, ...]] | None = None,
+        *,
+        builds_on: Mapping[str, tuple[str, ...]] | None = None,
+        redo: str | None = None,
     ) -> None:
-        """Creates the folder and records the configuration and the environment.
+        """Records the configuration and the environment in a folder that is free.
 
         Args:
             config: The whole configuration.
-            phases: What is about to run, with the sections that decide what it makes.
-                With none, the record of an earlier run stays as it is.
+            phases: What is about to run, with the sections that decide what each
+                makes. With none, the record of an earlier run stays as it is.
+            builds_on: The phases before those, likewise.
+            redo: A phase to do again: what it and the phases after it made is removed.
 
         Raises:
-            ConfigError: If the folder cannot be written, is in use by another process
-                or holds one of the phases with another configuration, or if another
-                process of this run could not open it.
+            ConfigError: As `take`, or if the folder holds one of the phases with
+                another configuration.
         """
+        if self._lock is None:
+            self.take()
+        self._together(lambda: self._open(config, phases, builds_on or {}, redo))
+
+    def _together(self, action: Callable[[], None]) -> None:
+        """Does what succeeds in every process of a run, or fails in all of them."""
         fault: ConfigError | None = None
         try:
-            self._open(config, phases)
+            action()
         except ConfigError as error:
             fault = error
+        except OSError as error:
+            fault = ConfigError(
+                f"The workdir {self.path} cannot be written: {error.strerror}."
+            )
         if all_agree(fault is None):
             return
         self.close()
@@ -102,26 +131,36 @@ class Workdir:
             "says why."
         )
 
+    def _take(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._refuse_unwritable()
+        if jax.process_index() == 0:
+            self._take_lock()
+
     def _open(
-        self, config: mlc.ConfigDict, phases: Mapping[str, tuple[str, ...]] | None
+        self,
+        config: mlc.ConfigDict,
+        phases: Mapping[str, tuple[str, ...]] | None,
+        builds_on: Mapping[str, tuple[str, ...]],
+        redo: str | None,
     ) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._refuse_unwritable()
-            if jax.process_index() == 0:
-                self._take_lock()
-            for phase, sections in (phases or {}).items():
-                self._refuse_change(phase, config, sections)
-            belongs_to_run = phases is None or phases
-            if belongs_to_run and jax.process_index() == 0:
-                write_json(
-                    self / "config.json", json.loads(config.to_json_best_effort())
+        again = made.from_on(redo) if redo else []
+        for phase, sections in builds_on.items():
+            if self._refuse_change(phase, config, sections) and phase in _TRAINING:
+                raise ConfigError(
+                    f"The phase {phase} of {self.path} is shorter than it is to be. "
+                    f"Lengthen it first with `exits-jax {phase}`, or use `exits-jax "
+                    "run` for all phases in turn."
                 )
-                write_json(self / "environment.json", environment())
-        except OSError as error:
-            raise ConfigError(
-                f"The workdir {self.path} cannot be written: {error.strerror}."
-            ) from error
+        for phase, sections in (phases or {}).items():
+            if phase not in again:
+                self._refuse_change(phase, config, sections)
+        if jax.process_index() != 0:
+            return
+        self._remove(redo, again)
+        if phases is None or phases:  # a run, and no tool beside it
+            write_json(self / "config.json", json.loads(config.to_json_best_effort()))
+            write_json(self / "environment.json", environment())
 
     def close(self) -> None:
         """Lets other processes use the folder; the end of the process does the same."""
@@ -150,10 +189,18 @@ class Workdir:
         Raises:
             ConfigError: If it was begun with another configuration; says which.
         """
-        is_changed = self._refuse_change(phase, config, sections)
-        if self.is_finished(phase) and not is_changed:
+        changes = self._refuse_change(phase, config, sections)
+        if self.is_finished(phase) and not changes:
             _logger.info("%s: done before", phase)
             return False
+        if changes:
+            how = (
+                "goes on from its last checkpoint, at the learning rates that a run of "
+                "the new length has from there"
+                if phase in _TRAINING
+                else "is done again"
+            )
+            _logger.info("%s %s (%s)", phase, how, "; ".join(changes))
         self._write(phase, {"status": "running", "config": _fields(config, sections)})
         return True
 
@@ -162,10 +209,21 @@ class Workdir:
         for phase in phases:
             if not self.is_finished(phase):
                 raise ConfigError(
-                    f"{self.path} does not hold the finished phase {phase} that this "
-                    f"phase builds on. Run --phase={phase} first, or leave out --phase "
-                    "to run all of them in turn."
+                    f"{self.path} does not hold the finished phase {phase}, which this "
+                    f"one builds on. Run `exits-jax {phase}` first, or `exits-jax run` "
+                    "for all phases in turn."
                 )
+
+    def is_outdated(
+        self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
+    ) -> bool:
+        """Whether a finished phase would be done again, or go on, if it were to run.
+
+        Raises:
+            ConfigError: As `start`.
+        """
+        is_changed = bool(self._refuse_change(phase, config, sections))
+        return is_changed and self.is_finished(phase)
 
     def note(self, phase: str, **facts: Any) -> None:
         """Adds to what is known of a phase that runs."""
@@ -180,31 +238,48 @@ class Workdir:
 
     def _refuse_change(
         self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
-    ) -> bool:
-        """Whether a phase that can be done again was done with other values.
+    ) -> list[str]:
+        """The fields that a phase was done with other values of, which it can bear.
 
-        Raises ConfigError, naming the fields, if any other phase was.
+        Raises ConfigError, naming the fields, if it can neither be done again nor go
+        on.
         """
         record = self._record(phase)
         if not record:
-            return False
+            return []
         found, wanted = record["config"], _fields(config, sections)
         # Fields that only one of the two knows came or went with a version.
         common = sorted(found.keys() & wanted.keys())
-        changed = [name for name in common if found[name] != wanted[name]]
-        if phase in REPEATABLE and all(name.startswith(REPEATABLE) for name in changed):
-            return bool(changed)
-        if changed:
-            lines = "\n  ".join(
-                f"{name}: was {found.get(name)!r}, is {wanted.get(name)!r}"
-                for name in changed
-            )
+        changed = [
+            name
+            for name in common
+            if found[name] != wanted[name] and not _is_unread(name, wanted)
+        ]
+        said = {n: f"{n}: was {found[n]!r}, is {wanted[n]!r}" for n in changed}
+        refused = [n for n in changed if not _may_change(phase, n, found, wanted)]
+        if refused:
+            lines = "\n  ".join(said[name] for name in refused)
+            after = made.found(self.path, made.from_on(phase))
+            removes = f", which removes {', '.join(after)}" if after else ""
             raise ConfigError(
                 f"{self.path} holds the phase {phase} of another configuration:\n"
-                f"  {lines}\nUse another --workdir, or remove "
-                f"{self._marker(phase)} and what the phase made."
+                f"  {lines}\nUse another --workdir, or do it again with "
+                f"--redo={phase}{removes}."
             )
-        return False
+        return list(said.values())
+
+    def _remove(self, redo: str | None, phases: Sequence[str]) -> None:
+        """Removes what is to be made again, or what a killed process began to."""
+        if redo:
+            _logger.info("redo %s: removing what %s made", redo, ", ".join(phases))
+        for phase in phases:
+            if record := self._record(phase):
+                self._write(phase, record | {"status": _REMOVING})
+        is_doomed = lambda phase: self._record(phase).get("status") == _REMOVING
+        doomed = [name for name in made.MADE if name in phases or is_doomed(name)]
+        made.remove(self.path, doomed)
+        for phase in doomed:
+            self._marker(phase).unlink(missing_ok=True)
 
     def _refuse_unwritable(self) -> None:
         """Says before anything is computed what could not be saved after it."""
@@ -247,6 +322,25 @@ class Workdir:
         if jax.process_index() == 0:
             self._marker(phase).parent.mkdir(exist_ok=True)
             write_json(self._marker(phase), record)
+
+
+def _may_change(
+    phase: str, name: str, found: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> bool:
+    """Whether a phase can be done again, or go on, with another value of a field."""
+    if phase in REPEATABLE:
+        lengths = tuple(f"{run}.{length}" for run in _TRAINING for length in _LENGTHS)
+        return name.startswith(REPEATABLE) or name in lengths
+    if phase not in _TRAINING or name not in [f"{phase}.{x}" for x in _LENGTHS]:
+        return False
+    values = (found[name], wanted[name])
+    return None not in values and values[1] > values[0]
+
+
+def _is_unread(name: str, wanted: Mapping[str, Any]) -> bool:
+    """Whether it is a number of epochs where the number of steps is given."""
+    section, _, field = name.rpartition(".")
+    return field == "epochs" and wanted.get(f"{section}.steps") is not None
 
 
 def environment() -> dict[str, Any]:

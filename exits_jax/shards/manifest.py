@@ -63,7 +63,7 @@ def read_manifest(folder: epath.Path) -> Manifest:
     if not (folder / INFO).exists():
         raise ShardError(
             f"{where} has no {INFO}: packing has not been finished there. Run "
-            "--phase=pack with the same configuration to go on."
+            "`exits-jax pack` with the same configuration to go on."
         )
     if not (folder / MANIFEST).exists():
         raise ShardError(f"{where} has no {MANIFEST}: exits_jax did not pack it.")

@@ -237,7 +237,7 @@ def _is_percent(value: Any) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="exits_jax.stage2.results")
+    parser = argparse.ArgumentParser(prog="exits-jax results")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--test", type=Path, help="JSON of the AP on test-dev")

@@ -72,7 +72,7 @@ def test_the_image_folder_is_that_of_the_data_or_of_drawn_scenes(workdir, tmp_pa
 
 
 def test_without_masks_the_message_says_what_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="Run --phase=generate first"):
+    with pytest.raises(FileNotFoundError, match="Run `exits-jax generate` first"):
         export.run(config(), Workdir(tmp_path))
 
 

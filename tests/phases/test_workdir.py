@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from configs import tiny
+from exits_jax.phases import made
 from exits_jax.phases import workdir as workdir_module
 from exits_jax.phases.workdir import FOLDERS, ConfigError, Workdir
 
@@ -77,7 +79,7 @@ def test_fields_of_other_phases_may_change(workdir):
 
 
 def test_a_missing_phase_is_named(workdir):
-    with pytest.raises(ConfigError, match="Run --phase=prepare first"):
+    with pytest.raises(ConfigError, match="Run `exits-jax prepare` first"):
         workdir.require("prepare", "warmup")
 
 
@@ -158,3 +160,142 @@ def test_what_another_process_cannot_open_is_refused(tmp_path, monkeypatch):
     free = Workdir(tmp_path / "run")  # it is not held by who was refused
     free.open(tiny.get_config())
     free.close()
+
+
+def _done(workdir, config, *phases, sections=("train",)):
+    for phase in phases:
+        workdir.start(phase, config, sections)
+        workdir.finish(phase)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"steps": 4}, {"steps": 8}),
+        ({"steps": None, "epochs": 1.0}, {"steps": None, "epochs": 1.5}),
+    ],
+)
+def test_a_training_may_become_longer(workdir, caplog, before, after):
+    config = tiny.get_config()
+    config.train.update(before)
+    _done(workdir, config, "train", "generate")
+    config.train.update(after)
+    caplog.set_level(logging.INFO)
+    assert workdir.is_outdated("train", config, ("train",))
+    assert workdir.start("train", config, ("train",))
+    assert "train goes on from its last checkpoint" in caplog.text
+    assert workdir.start("generate", config, ("train",))  # of another generator
+    assert "generate is done again (train." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ({"steps": 8}, {"steps": 4}, "train.steps: was 8, is 4"),
+        ({"steps": 8}, {"steps": None}, "train.steps: was 8, is None"),
+        ({"steps": None}, {"steps": 800}, "train.steps: was None, is 800"),
+        ({"steps": 4}, {"steps": 8, "lr": 0.5}, "train.lr: was 0.001, is 0.5"),
+    ],
+)
+def test_another_training_is_refused(workdir, before, after, named):
+    config = tiny.get_config()
+    config.train.update(before)
+    _done(workdir, config, "train")
+    config.train.update(after)
+    with pytest.raises(ConfigError, match=named):
+        workdir.start("train", config, ("train",))
+
+
+def test_epochs_do_not_matter_where_steps_are_given(workdir):
+    config = tiny.get_config()
+    _done(workdir, config, "train")
+    config.train.epochs = 0.5
+    assert not workdir.start("train", config, ("train",))
+
+
+def test_a_longer_warmup_makes_the_training_another_one(workdir):
+    config = tiny.get_config()
+    config.warmup.steps = 4
+    _done(workdir, config, "warmup", "train", sections=("warmup", "train"))
+    config.warmup.steps = 8
+    assert workdir.is_outdated("warmup", config, ("warmup", "train"))
+    with pytest.raises(ConfigError, match="--redo=train"):
+        workdir.start("train", config, ("warmup", "train"))
+
+
+def test_a_refused_command_leaves_the_record_alone(workdir):
+    config = tiny.get_config()
+    config.train.steps = 4
+    _done(workdir, config, "train")
+    workdir.close()
+    before = (workdir / "config.json").read_bytes()
+    config.train.steps = 8
+    with pytest.raises(ConfigError, match="Lengthen it first with `exits-jax train`"):
+        Workdir(workdir.path).open(
+            config, {"evaluate": ("train",)}, builds_on={"train": ("train",)}
+        )
+    assert (workdir / "config.json").read_bytes() == before
+
+
+def _fill(workdir, *phases):
+    """Something in every place where phases leave something."""
+    for name in (name for phase in phases for name in made.MADE[phase]):
+        path = workdir / name
+        if path.suffix:
+            path.write_text("old")
+        else:
+            path.mkdir(parents=True)
+            (path / "old").write_text("old")
+
+
+def test_redo_removes_a_phase_and_what_follows_it_and_says_what(workdir, caplog):
+    config = tiny.get_config()
+    _done(workdir, config, *made.MADE)
+    _fill(workdir, *made.MADE)
+    workdir.close()
+    config.train.lr = 0.5
+    caplog.set_level(logging.INFO)
+    again = Workdir(workdir.path)
+    again.open(config, {"train": ("train",)}, redo="train")
+    again.close()
+    kept = made.found(workdir.path, list(made.MADE))
+    assert kept == made.found(workdir.path, ["prepare", "pretrain", "warmup"]) != []
+    assert again.is_finished("warmup") and not again.is_finished("train")
+    for name in (*made.MADE["train"], *made.MADE["generate"], *made.MADE["evaluate"]):
+        assert f"removed: {workdir / name} (1 file" in caplog.text
+
+
+def test_nothing_is_removed_if_an_earlier_phase_is_of_another_configuration(workdir):
+    config = tiny.get_config()
+    _done(workdir, config, "warmup", "train", sections=("model",))
+    _fill(workdir, "train")
+    workdir.close()
+    config.model.dim = 4
+    phases = {"warmup": ("model",), "train": ("model",)}
+    with pytest.raises(ConfigError, match="--redo=warmup, which removes checkpoints/"):
+        Workdir(workdir.path).open(config, phases, redo="train")
+    assert made.found(workdir.path, ["train"]) == list(made.MADE["train"])
+
+
+def test_a_removal_that_was_killed_is_finished_by_the_next_command(
+    workdir, monkeypatch
+):
+    config = tiny.get_config()
+    _done(workdir, config, "train", "generate")
+    _fill(workdir, "train", "generate")
+    workdir.close()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(made, "remove", die)
+    killed = Workdir(workdir.path)
+    with pytest.raises(KeyboardInterrupt):
+        killed.open(config, {"train": ("train",)}, redo="train")
+    killed.close()
+    monkeypatch.undo()
+    after = Workdir(workdir.path)
+    after.open(config, {"train": ("train",)})
+    assert not made.found(workdir.path, ["train", "generate"])
+    assert not after.is_finished("train") and not after.is_finished("generate")
+    after.close()

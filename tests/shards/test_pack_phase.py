@@ -79,7 +79,7 @@ def test_fields_that_make_no_sense_are_refused(prepared, tmp_path, changes, mess
 
 def test_prepare_has_to_be_finished(prepared, tmp_path):
     workdir = Workdir(tmp_path / "empty")
-    with pytest.raises(ConfigError, match="Run --phase=prepare first"):
+    with pytest.raises(ConfigError, match="Run `exits-jax prepare` first"):
         pack.run(config_for(prepared, tmp_path), workdir)
 
 
