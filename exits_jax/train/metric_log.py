@@ -6,14 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import jax
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
-from tensorboardX.summary import scalar
 
 from exits_jax.train.progress import progress_bar
+
+if TYPE_CHECKING:
+    from tensorboardX.event_file_writer import EventsWriter
 
 _logger = logging.getLogger(__name__)
 
@@ -28,18 +28,17 @@ class MetricLog:
 
     def __init__(self, workdir: str | Path, run: str, *, first_step: int, total: int):
         self._run = run
+        self._folder = Path(workdir)
         self._active = jax.process_index() == 0
         self._bar = progress_bar(run, total=total, unit="step", initial=first_step)
         self._file: IO[str] | None = None
         self._board: EventsWriter | None = None
+        self._board_tried = False
         self._warned: set[str] = set()
         if self._active:
-            workdir = Path(workdir)
-            path = workdir / "metrics.jsonl"
+            path = self._folder / "metrics.jsonl"
             self._guard("metrics.jsonl", lambda: _forget(path, run, first_step))
             self._guard("metrics.jsonl", lambda: self._open_file(path))
-            folder = workdir / "tensorboard" / run
-            self._guard("TensorBoard", lambda: self._open_board(folder))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Records the means since the last call; `step` steps are done."""
@@ -79,10 +78,6 @@ class MetricLog:
     def _open_file(self, path: Path) -> None:
         self._file = path.open("a")
 
-    def _open_board(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._board = EventsWriter(str(folder / "events"))
-
     def _write_file(self, step: int, metrics: dict[str, float]) -> None:
         if self._file is None:
             return
@@ -91,6 +86,16 @@ class MetricLog:
         self._file.flush()
 
     def _write_board(self, step: int, metrics: dict[str, float]) -> None:
+        # Only now: tensorboardX loads PyTorch, where that is installed.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.summary import scalar
+
+        if not self._board_tried:
+            self._board_tried = True
+            folder = self._folder / "tensorboard" / self._run
+            folder.mkdir(parents=True, exist_ok=True)
+            self._board = EventsWriter(str(folder / "events"))
         if self._board is None:
             return
         for name, value in metrics.items():

@@ -2,11 +2,14 @@ import errno
 import json
 import os
 import struct
+import subprocess
+import sys
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from exits_jax.train.metric_log import MetricLog
+from tests import toy
 
 
 def _log(folder, run, steps, *, first_step=0):
@@ -58,6 +61,32 @@ def test_each_run_has_its_board(tmp_path):
     assert list((tmp_path / "tensorboard" / "train").glob("events*"))
 
 
+def _loaded(code):
+    """Which of the packages that take seconds a process has loaded after some code."""
+    heavy = "print([name for name in ('tensorboardX', 'torch') if name in sys.modules])"
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\n{heavy}"],
+        cwd=toy.ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    return said.splitlines()[-1]
+
+
+def test_the_command_line_loads_no_event_writer_and_no_pytorch():
+    assert _loaded("import exits_jax.main") == "[]"
+
+
+def test_a_run_without_an_event_loads_no_event_writer(tmp_path):
+    code = (
+        "from exits_jax.train.metric_log import MetricLog\n"
+        f"log = MetricLog({str(tmp_path)!r}, 'train', first_step=0, total=10)\n"
+        "log.advance()\nlog.close()"
+    )
+    assert _loaded(code) == "[]"
+
+
 def _events(folder):
     """Values by step and name, read back from TensorBoard's file."""
     found = {}
@@ -94,12 +123,13 @@ def test_tensorboard_without_room_is_said_once_and_ends_nothing(
     tmp_path, caplog, monkeypatch
 ):
     log = MetricLog(tmp_path, "train", first_step=0, total=10)
+    log.write(0, {"loss/total": 1.0})
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(EventsWriter, "write_event", refuse)
-    for step in range(20):
+    for step in range(1, 20):
         log.write(step, {"loss/total": 1.0})
     log.close()
     said = [record.message for record in caplog.records]
