@@ -35,6 +35,7 @@ from exits_jax.exit_status import (
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.check_config import check_config
 from exits_jax.phases.order import sections
+from exits_jax.phases.plan import announce
 from exits_jax.phases.stage2 import ChildEnded
 from exits_jax.phases.weights import WeightsError, check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
@@ -46,6 +47,7 @@ from exits_jax.train.loop import (
     TooManyUnreadable,
     UnknownMetric,
 )
+from exits_jax.train.progress import is_for_stderr
 
 PHASES = {
     "prepare": prepare.run,
@@ -141,6 +143,7 @@ def run(
         if needs_weights and not workdir.is_finished("train"):
             check_files(config)
         for name in names:
+            announce(config, workdir, name, names)
             _run_phase(name, config, workdir)
     except (ConfigError, InputChanged, UnknownMetric) as error:
         return _fail(error, USAGE)
@@ -219,6 +222,7 @@ def log_to(workdir: Workdir) -> None:
         return
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.addFilter(is_for_stderr)
     file = logging.FileHandler(workdir / "log.txt")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _logger.handlers = [terminal, file]

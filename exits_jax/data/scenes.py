@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,7 @@ def draw_scenes(
     num_val: int = 220,
     size: int = 160,
     seed: int = 0,
+    on_scene: Callable[[], object] = lambda: None,
 ) -> None:
     """Writes `train/`, `val/`, `train.json` and `val.json` into a folder.
 
@@ -68,6 +70,7 @@ def draw_scenes(
         num_val: Number of validation scenes.
         size: Height and width of a scene in pixels, at least 112.
         seed: Seed of everything that is drawn.
+        on_scene: Called after each scene.
 
     Raises:
         ValueError: If a number of scenes is negative or the scenes are too small.
@@ -101,6 +104,7 @@ def draw_scenes(
             for category, mask in objects:
                 identity = {"id": len(annotations) + 1, "image_id": index + 1}
                 annotations.append({**identity, **_annotation(category, mask)})
+            on_scene()
         dataset = {
             "info": {"description": "Drawn scenes with separated objects"},
             "images": images,

@@ -40,7 +40,7 @@ from exits_jax.phases.parts import (
 from exits_jax.phases.prepare import columns_folder, read_problems
 from exits_jax.phases.weights import load_params, provenance
 from exits_jax.phases.workdir import Workdir, environment
-from exits_jax.train.progress import progress_bar
+from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import host_copy, make_mesh, replicate
 
 _logger = logging.getLogger(__name__)
@@ -137,11 +137,14 @@ def make_parts(
         return
     todo = np.concatenate([np.array(parts.rows(part)) for part in missing])
     total = sum(len(parts.rows(part)) for part in mine)
-    bar = progress_bar(name, total=total, unit="mask", initial=total - len(todo))
-    labeled = label_objects(
-        config, mesh, models, objects.select(todo), on_start=bar.update
+    progress = Progress(
+        name, total=total, unit="mask", initial=total - len(todo), warm_up=1
     )
-    with bar, closing(labeled):
+    labeled = label_objects(
+        config, mesh, models, objects.select(todo), on_start=progress.advance
+    )
+    with progress, closing(labeled):
+        progress.doing("compiling")
         for part in missing:
             num_objects = len(parts.rows(part))
             write_part(parts, part, itertools.islice(labeled, num_objects))

@@ -28,9 +28,15 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
     """Begins or continues a phase; False if it was finished before.
 
     Raises:
-        ConfigError: If a phase that it builds on is not finished, or if it was begun
-            with another configuration or from annotations that were changed since.
+        ConfigError: As `check_before`, or if the phase was begun with another
+            configuration.
     """
+    check_before(config, workdir, phase)
+    return workdir.start(phase, config, sections(config, phase))
+
+
+def check_before(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> None:
+    """Raises ConfigError if what a phase builds on is missing or was changed since."""
     refuse_changed(workdir)
     runs = {
         "pretrain": config.pretrain.enabled,
@@ -39,7 +45,6 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
     phases = list(SECTIONS)
     before = phases[: phases.index(phase)]
     workdir.require(*(name for name in before if runs.get(name, True)))
-    return workdir.start(phase, config, sections(config, phase))
 
 
 def sections(config: mlc.ConfigDict, phase: str) -> tuple[str, ...]:

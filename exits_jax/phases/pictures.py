@@ -33,7 +33,7 @@ def draw_pictures(
     if not chosen:
         return
     size = config.crop.size
-    found = look_at(config, find, chosen)
+    found = look_at(config, find, chosen, name="drawing pictures")
     panels = []
     for item, seen in zip(chosen, found, strict=True):
         window = Window(*(int(edge) for edge in seen["window"]))

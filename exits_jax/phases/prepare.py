@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from exits_jax.export.files import json_text, write_json, write_json_lists
 from exits_jax.phases.order import begin
 from exits_jax.phases.sources import find_sources, point_rule, stamp
 from exits_jax.phases.workdir import Workdir
+from exits_jax.train.progress import tracked
 
 _logger = logging.getLogger(__name__)
 
@@ -204,11 +206,12 @@ def check_images(
         return image_fault(instances.paths[image], (height, width), full=full)
 
     rows = range(len(instances.paths))
+    shown = partial(tracked, name="checking", total=len(rows), unit="image")
     if full:  # decoding runs side by side; headers only pass the interpreter's lock on
         with ThreadPoolExecutor() as pool:
-            looked = list(pool.map(look_for_fault, rows))
+            looked = list(shown(pool.map(look_for_fault, rows)))
     else:
-        looked = list(map(look_for_fault, rows))
+        looked = list(shown(map(look_for_fault, rows)))
     is_bad = np.array([found is not None for found in looked], bool)
     problems: dict[int, Problem] = {}
     for row in np.flatnonzero(is_bad[instances.image]).tolist():

@@ -24,6 +24,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.workdir import Workdir
+from exits_jax.train.progress import tracked
 from exits_jax.train.sharding import host_copy
 from exits_jax.train.step import retrieve
 
@@ -75,12 +76,21 @@ def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
 
 
 def look_at(
-    config: mlc.ConfigDict, find: Find | None, chosen: Instances
+    config: mlc.ConfigDict, find: Find | None, chosen: Instances, **shown: str
 ) -> list[dict[str, np.ndarray]]:
-    """Crop of each object and, for EXITS, what the point retrieval found in it."""
+    """Crop of each object and, for EXITS, what the point retrieval found in it.
+
+    Args:
+        config: The whole configuration.
+        find: Of `finder`.
+        chosen: The objects.
+        **shown: Name, and what it begins with, for `tracked`.
+    """
     side = config.crop.size // config.model.patch_size
     found: list[dict[str, np.ndarray]] = []
-    for rows in label_batches(chosen, crop_options(config), batch=BATCH):
+    batches = label_batches(chosen, crop_options(config), batch=BATCH)
+    total = -(-len(chosen) // BATCH)
+    for rows in tracked(batches, total=total, unit="batch", warm_up=1, **shown):
         if find is not None:
             for name, points in find(rows).items():
                 rows[name] = np.asarray(points).reshape(-1, side, side)
@@ -123,7 +133,9 @@ def point_quality(
         return {}
     side = config.crop.size // config.model.patch_size
     counts = np.zeros(9)
-    for item, seen in zip(objects, look_at(config, find, objects), strict=True):
+    name = "checking points"
+    looked = look_at(config, find, objects, name=name, doing="compiling")
+    for item, seen in zip(objects, looked, strict=True):
         true_mask = true_mask_of(truth, item)
         if true_mask is None or not seen["has_points"]:
             continue
@@ -154,3 +166,19 @@ def point_quality(
         share(empty, crops),
     )
     return dict(zip(POINT_SHARES, shares, strict=True)) | {"crops": int(crops)}
+
+
+def points_in_words(points: Mapping[str, float]) -> str:
+    """What `point_quality` found, as a legend of its numbers."""
+    seeds, right_fg, right_bg, fg, bg, empty = (
+        f"{100 * points[name]:5.1f} %" for name in POINT_SHARES
+    )
+    return (
+        f"points that the training learns from, against {points['crops']} true masks:\n"
+        f"  {seeds} of the clicks, moved inwards, lie on the object\n"
+        f"  {right_fg} of the points taken for object are on it ({fg.strip()} of the "
+        "box is taken so)\n"
+        f"  {right_bg} of the points taken for background are off the object "
+        f"({bg.strip()} of the box)\n"
+        f"  {empty} of the objects got no point but their clicks"
+    )

@@ -27,6 +27,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import Batch, normalise
+from exits_jax.train.progress import tracked
 from exits_jax.train.sharding import make_mesh, replicate, replicated, shard_batch
 from exits_jax.train.step import PointOptions, batch_points
 
@@ -73,16 +74,21 @@ def select_similarity(
     )
     placed = replicate(mesh, params)
     sums: dict[tuple, list] = defaultdict(list)
-    for rows in train_batches(
+    num_steps = max(1, NUM_CROPS // config.batch_size)
+    batches = train_batches(
         with_points,
         crop_options(config)._replace(photometric=None),
         seed=config.seed,
         global_batch=config.batch_size,
         start_step=0,
-        num_steps=max(1, NUM_CROPS // config.batch_size),
+        num_steps=num_steps,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         num_threads=config.data.num_threads,
+    )
+    name = "choosing layers and hops"
+    for rows in tracked(
+        batches, name, total=num_steps, unit="batch", warm_up=1, doing="compiling"
     ):
         rows.pop("student_image", None)
         for key, values in measure(placed, shard_batch(mesh, rows)).items():

@@ -15,6 +15,7 @@ from exits_jax.data.scenes import draw_scenes
 from exits_jax.data.voc import VocSource, summary_line, voc_source
 from exits_jax.export.files import write_json
 from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.train.progress import SHORT_S, Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -92,13 +93,15 @@ def point_rule(config: mlc.ConfigDict) -> PointsOf:
 
 def _scenes(config: mlc.ConfigDict, folder: Path) -> dict[str, Source]:
     scenes = config.data.scenes
-    _logger.info("drawing %d scenes", scenes.num_train + scenes.num_val)
-    draw_scenes(
-        folder,
-        num_train=scenes.num_train,
-        num_val=scenes.num_val,
-        seed=config.seed,
-    )
+    total = scenes.num_train + scenes.num_val
+    with Progress("drawing", total=total, unit="scene", delay_s=SHORT_S) as progress:
+        draw_scenes(
+            folder,
+            num_train=scenes.num_train,
+            num_val=scenes.num_val,
+            seed=config.seed,
+            on_scene=progress.advance,
+        )
     splits = ("train", "val") if scenes.num_val else ("train",)
     return {split: Source(folder / f"{split}.json", folder / split) for split in splits}
 

@@ -179,7 +179,7 @@ class Workdir:
     def start(
         self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
     ) -> bool:
-        """Begins or continues a phase; False, and a word, if nothing is left to do.
+        """Begins or continues a phase; False if nothing is left to do.
 
         Args:
             phase: Its name.
@@ -191,7 +191,6 @@ class Workdir:
         """
         changes = self._refuse_change(phase, config, sections)
         if self.is_finished(phase) and not changes:
-            _logger.info("%s: done before", phase)
             return False
         if changes:
             how = (

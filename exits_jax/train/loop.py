@@ -130,13 +130,15 @@ def fit(
         done = start
         while done < cadence.num_steps and not stops.is_due():
             batch = next(batches)
+            if done == start:
+                log.doing("compiling")
             state, metrics = step_fn(state, batch)
             if "index" in batch:
                 metrics = metrics | {UNREADABLE: count_unreadable(batch)}
-            log.advance()
             if len(window) >= cadence.log_every:
                 log.write(done, window.flush())
             window.add(done, metrics)
+            log.advance()
             done += 1
             if done % cadence.checkpoint_every == 0 and done < cadence.num_steps:
                 save(state, done)

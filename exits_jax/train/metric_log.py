@@ -1,4 +1,4 @@
-"""Metrics on the way out: TensorBoard, `metrics.jsonl` and a progress bar."""
+"""Metrics on the way out: TensorBoard, `metrics.jsonl` and the screen."""
 
 import json
 import logging
@@ -10,10 +10,13 @@ from typing import IO, TYPE_CHECKING
 
 import jax
 
-from exits_jax.train.progress import progress_bar
+from exits_jax.train.progress import Progress
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter
+
+# Once this many steps are begun, the first is done and nothing compiles any more.
+WARM_UP_STEPS = 3
 
 _logger = logging.getLogger(__name__)
 
@@ -30,7 +33,9 @@ class MetricLog:
         self._run = run
         self._folder = Path(workdir)
         self._active = jax.process_index() == 0
-        self._bar = progress_bar(run, total=total, unit="step", initial=first_step)
+        self._progress = Progress(
+            run, total=total, unit="step", initial=first_step, warm_up=WARM_UP_STEPS
+        )
         self._file: IO[str] | None = None
         self._board: EventsWriter | None = None
         self._board_tried = False
@@ -45,18 +50,21 @@ class MetricLog:
         if not self._active:
             return
         if "loss/total" in metrics:
-            loss = f"loss {metrics['loss/total']:.4f}"
-            self._bar.set_postfix_str(loss, refresh=False)
+            self._progress.note(f"loss {metrics['loss/total']:.4f}")
         self._guard("metrics.jsonl", lambda: self._write_file(step, metrics))
         self._guard("TensorBoard", lambda: self._write_board(step, metrics))
 
+    def doing(self, what: str) -> None:
+        """Says what happens before the next step."""
+        self._progress.doing(what)
+
     def advance(self) -> None:
-        """One more step is under way."""
-        self._bar.update()
+        """One more step is under way, and all but the last two are done."""
+        self._progress.advance()
 
     def close(self) -> None:
         """Ends the bar and the files."""
-        self._bar.close()
+        self._progress.close()
         if self._file is not None:
             self._guard("metrics.jsonl", self._file.close)
         if self._board is not None:
