@@ -72,6 +72,7 @@ def main(_) -> None:
     write_json(
         ours / "label_quality.json",
         {"exits": exits, "mil_crf": baseline, "floors": floors, "lead": lead},
+        indent=2,
     )
 
 

@@ -74,26 +74,24 @@ def summarize(objects: Sequence[EvaluatedObject]) -> Summary:
 
 
 def format_table(summaries: Mapping[str, Summary]) -> str:
-    """Lays summaries out as plain text, in percent; "-" stands for an empty group.
+    """Lays the means over objects out as plain text; "-" stands for an empty group.
 
     Args:
         summaries: Name of a method to its summary, in the order of the rows.
     """
     groups = list(next(iter(summaries.values()), GROUPS))
-    rows = [["IoU in percent", *groups]]
-    for key, heading in (("object_miou", "object mean"), ("class_miou", "class mean")):
-        rows.append([heading])
-        for name, summary in summaries.items():
-            values = [_percent(summary[group][key]) for group in groups]
-            rows.append([f"  {name}", *values])
+    rows = [["IoU in percent, mean over objects", *groups]]
+    for name, summary in summaries.items():
+        values = [_percent(summary[group]["object_miou"]) for group in groups]
+        rows.append([name, *values])
     counts = {
         name: [str(summary[group]["count"]) for group in groups]
         for name, summary in summaries.items()
     }
     if len({tuple(values) for values in counts.values()}) == 1:
-        rows.append(["objects", *next(iter(counts.values()))])
+        rows.append(["number of objects", *next(iter(counts.values()))])
     else:
-        rows.append(["objects"])
+        rows.append(["number of objects"])
         rows.extend([f"  {name}", *values] for name, values in counts.items())
     first = max(len(row[0]) for row in rows)
     width = max(len(cell) for row in rows for cell in row[1:])

@@ -30,18 +30,19 @@ def whole_file(path: str | Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, obj: Any) -> None:
+def write_json(path: str | Path, obj: Any, *, indent: int | None = None) -> None:
     """Writes an object as JSON in one atomic step.
 
     Args:
         path: The file; its folder is created when missing.
         obj: What to write; NumPy numbers and arrays are turned into plain ones.
+        indent: Spaces per level, for what people read; None writes one line.
 
     Raises:
         ValueError: If a number is not finite.
     """
     try:
-        text = json_text(obj)
+        text = json_text(obj, indent=indent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; numbers in JSON must be finite.") from error
     with whole_file(path) as file:
@@ -82,13 +83,17 @@ def write_json_lists(
         file.write("}\n" if fields or lists else "{}\n")
 
 
-def json_text(obj: Any) -> str:
+def json_text(obj: Any, *, indent: int | None = None) -> str:
     """An object as JSON text in ASCII; NumPy numbers and arrays become plain ones.
+
+    On one line, or with so many spaces per level.
 
     Raises:
         ValueError: If a number is not finite.
     """
-    return json.dumps(obj, allow_nan=False, default=_plain, ensure_ascii=True)
+    return json.dumps(
+        obj, allow_nan=False, default=_plain, ensure_ascii=True, indent=indent
+    )
 
 
 def _plain(value: Any) -> Any:

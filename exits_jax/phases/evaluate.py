@@ -10,7 +10,7 @@ import ml_collections as mlc
 import numpy as np
 
 from exits_jax.data.annotations import AnnotationError, CocoFile, Instance, Instances
-from exits_jax.data.coco_file import ById
+from exits_jax.data.coco_file import ById, Records
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.export import evaluation, rle
 from exits_jax.export.files import write_json
@@ -19,9 +19,15 @@ from exits_jax.phases.inputs import instances
 from exits_jax.phases.lists import ObjectLists, object_lists
 from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import draw_pictures, spread
-from exits_jax.phases.seen import POINT_SHARES, finder, point_quality
+from exits_jax.phases.seen import finder, point_quality, points_in_words
+from exits_jax.phases.verdict import verdict
 from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.train.progress import tracked
 
+LEGEND = (
+    "Separated objects show two or more parts. Box as mask\nand GrabCut need no "
+    "training: masks have to be better. Means over classes: evaluation.json."
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -51,10 +57,12 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     sources = workdir.facts("prepare")["sources"]
     split = _split(config, sources)
     folder = workdir.path if split == "train" else workdir / split
-    pseudo = _pseudo_masks(folder)
+    made = _pseudo_masks(folder)
+    pseudo = ById(made, "segmentation")
     objects = instances(config, workdir, split)
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     objects = objects.select(sides.min(axis=1) > config.data.min_side_px)
+    covers_box = _share_of_boxes(made, objects)
     source = CocoFile.read(sources[split])
     truth = ById(source.annotations, "segmentation")
     measured = _measure(config, objects, truth, pseudo, object_lists(config, source))
@@ -62,10 +70,12 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         rows = np.array([found.row for found in measured])
         some = objects.select(spread(rows, config.evaluate.num_points))
         points = point_quality(config, find, some, truth)
-        _write_summary(config, workdir, split, measured, points)
+        _write_summary(config, workdir, split, measured, points, covers_box)
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
-        write_json(workdir / "evaluation.json", {"split": split, "all": None})
+        found = {"split": split, "all": None, "covers_box": covers_box}
+        write_json(workdir / "evaluation.json", found, indent=2)
+        _judge_all(config, None, {}, covers_box, {})
     ious = {found.item.annotation_id: found.ious["EXITS"] for found in measured}
     separated = {found.item.annotation_id for found in measured if found.is_separated}
     draw_pictures(config, workdir, find, objects, pseudo, truth, ious, separated)
@@ -90,6 +100,7 @@ def _write_summary(
     split: str,
     measured: list[Measured],
     points: dict[str, float],
+    covers_box: float,
 ) -> None:
     summaries = {
         method: evaluation.summarize(
@@ -107,11 +118,10 @@ def _write_summary(
         )
         for method in measured[0].ious
     }
-    ours = summaries["EXITS"]
+    ours = summaries.pop("EXITS")
     floors = {
         method.lower().replace(" ", "_"): summary
         for method, summary in summaries.items()
-        if method != "EXITS"
     }
     threshold = config.generate.threshold
     write_json(
@@ -120,34 +130,37 @@ def _write_summary(
             **ours,
             "floors": floors,
             "points": points,
+            "covers_box": covers_box,
             "split": split,
             "method": config.loss.method,
             "mask_threshold": threshold,
             "size_by": config.evaluate.size_by,
         },
+        indent=2,
     )
     name = {"exits": "EXITS", "mil_crf": "MIL + CRF"}[config.loss.method]
-    table = evaluation.format_table(
-        {
-            name: ours,
-            **{key: value for key, value in summaries.items() if key != "EXITS"},
-        }
-    )
     _logger.info(
-        "mIoU on %s, mask threshold %g, sizes by %s area:\n%s",
+        "masks of %s at threshold %g against the true ones:\n%s\n%s",
         split,
         threshold,
-        config.evaluate.size_by,
-        table,
+        evaluation.format_table({name: ours, **summaries}),
+        f"Sizes are COCO's, by the area of the {config.evaluate.size_by}. {LEGEND}",
     )
     if points:
-        _logger.info(
-            "points on %d crops: seeds on the object %.1f %%, precision of foreground "
-            "%.1f %% and background %.1f %%, which cover %.1f %% and %.1f %% of the "
-            "box; %.1f %% of the crops without any",
-            points["crops"],
-            *(100 * points[name] for name in POINT_SHARES),
-        )
+        _logger.info("%s", points_in_words(points))
+    _judge_all(config, ours, summaries, covers_box, points)
+
+
+def _judge_all(
+    config: mlc.ConfigDict,
+    ours: evaluation.Summary | None,
+    floors: dict[str, evaluation.Summary],
+    covers_box: float,
+    points: dict[str, float],
+) -> None:
+    said = verdict(config, ours, floors, covers_box=covers_box, points=points)
+    if said is not None:
+        _logger.warning("%s", said)
 
 
 def _measure(
@@ -183,8 +196,11 @@ def _measure(
 
     order = np.argsort(objects.image, kind="stable")
     starts = np.flatnonzero(np.diff(objects.image[order])) + 1
+    images = np.split(order, starts)
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(measure_image, np.split(order, starts)))
+        made = pool.map(measure_image, images)
+        name = "comparing masks"
+        results = list(tracked(made, name, total=len(images), unit="image"))
     measured = [found for each, _ in results for found in each]
     num_unreadable = sum(count for _, count in results)
     if num_unreadable:
@@ -222,12 +238,20 @@ def _judge(
     )
 
 
-def _pseudo_masks(folder: Path) -> ById:
-    """Segmentations of `pseudo_masks.json` by annotation id."""
+def _share_of_boxes(made: Records, objects: Instances) -> float:
+    """Share of the objects' masks that are flagged to fill their whole box."""
+    remarks = ById(made, "exits")
+    ids = (objects[row].annotation_id for row in range(len(objects)))
+    found = [remarks[each].get("flags", ()) for each in ids if each in remarks]
+    return sum("covers_box" in flags for flags in found) / max(1, len(found))
+
+
+def _pseudo_masks(folder: Path) -> Records:
+    """The records of `pseudo_masks.json`."""
     path = folder / "pseudo_masks.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `exits-jax generate` first.")
-    return ById(CocoFile.read(path).annotations, "segmentation")
+    return CocoFile.read(path).annotations
 
 
 def _mask_of(pseudo: ById, item: Instance) -> np.ndarray:

@@ -76,7 +76,7 @@ class _Summary:
     """What can be said about the masks without a true one."""
 
     def __init__(self) -> None:
-        self._num_masks = self._num_skipped = 0
+        self._num_masks = self._num_skipped = self._num_boxes = 0
         self._sums = np.zeros(4)  # click hits, objects with clicks, box IoU, score
 
     def watch(
@@ -89,23 +89,28 @@ class _Summary:
                 share = (0.0, 0) if hits is None else (float(np.mean(hits)), 1)
                 self._sums += (*share, outcome.box_iou, outcome.score)
                 self._num_masks += 1
+                self._num_boxes += "covers_box" in outcome.flags
             else:
                 self._num_skipped += 1
             yield position, outcome
 
     def report(self, folder: Path) -> None:
-        """One line about the masks in a folder."""
+        """Says what the masks in a folder have in common with their annotations."""
         path = folder / "pseudo_masks.json"
         if not self._num_masks:
             _logger.warning("%s: no mask was made", path)
             return
         hits, with_clicks, box_iou, score = self._sums
         _logger.info(
-            "%s: %d masks, %d skipped; clicks hit %s, box IoU %.3f, confidence %.3f",
+            "%s: %d masks, %d skipped; %d cover their whole box; mean probability "
+            "%.3f\n"
+            "  agreement with the annotation only, which says nothing about the shape: "
+            "%sbounding box %.3f (IoU with the annotated one)",
             path,
             self._num_masks,
             self._num_skipped,
-            f"{hits / with_clicks:.1%}" if with_clicks else "-",
-            box_iou / self._num_masks,
+            self._num_boxes,
             score / self._num_masks,
+            f"{hits / with_clicks:.1%} of the clicks reached, " if with_clicks else "",
+            box_iou / self._num_masks,
         )

@@ -66,8 +66,13 @@ def test_table_shows_every_number_in_its_column():
     table = evaluation.format_table({"EXITS": full, "box as mask": full})
     lines = [line.split() for line in table.splitlines()]
     assert ["EXITS", "60.0", "80.0", "-", "20.0", "20.0"] in lines
-    assert ["box", "as", "mask", "50.0", "80.0", "-", "20.0", "20.0"] in lines
-    assert ["objects", "3", "2", "0", "1", "1"] in lines
+    assert ["box", "as", "mask", "60.0", "80.0", "-", "20.0", "20.0"] in lines
+    assert ["number", "of", "objects", "3", "2", "0", "1", "1"] in lines
+
+
+def test_table_has_one_mean():
+    table = evaluation.format_table({"EXITS": evaluation.summarize(objects())})
+    assert "mean over objects" in table and table.count("EXITS") == 1
 
 
 def test_table_shows_counts_of_each_method_when_they_differ():

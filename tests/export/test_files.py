@@ -15,6 +15,14 @@ def test_json_takes_numpy_values_and_makes_its_folder(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_json_for_people_is_indented_and_other_json_is_one_line(tmp_path):
+    path = tmp_path / "out.json"
+    write_json(path, {"a": {"b": 1}}, indent=2)
+    assert path.read_text() == '{\n  "a": {\n    "b": 1\n  }\n}\n'
+    write_json(path, {"a": {"b": 1}})
+    assert path.read_text() == '{"a": {"b": 1}}\n'
+
+
 def test_json_with_a_number_that_is_not_finite_leaves_the_old_file(tmp_path):
     path = tmp_path / "out.json"
     write_json(path, {"a": 1})

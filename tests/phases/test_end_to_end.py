@@ -37,6 +37,33 @@ def test_a_second_run_says_that_there_is_nothing_to_do(tiny_run, workdir, capsys
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
+def test_the_log_has_the_phases_what_compiles_and_the_losses(workdir):
+    text = (workdir / "log.txt").read_text()
+    told = [line.split(" INFO ")[-1] for line in text.splitlines()]
+    assert [line for line in told if line.startswith("phase ")][:6] == [
+        "phase 1 of 6: prepare",
+        "phase 2 of 6: pretrain, 6 steps",
+        "phase 3 of 6: warmup, 6 steps",
+        "phase 4 of 6: train, 6 + 6 steps",
+        "phase 5 of 6: generate, 65 objects",
+        "phase 6 of 6: evaluate",
+    ]
+    for run in ("pretrain", "warmup", "start", "train"):
+        assert f"{run}: compiling" in told
+        (end,) = [line for line in told if line.startswith(f"{run}: 6 steps in ")]
+        loss = toy.rows(workdir, run)[-1]["loss/total"]
+        assert end.endswith(f", loss {loss:.4f}")
+
+
+def test_masks_that_fit_their_boxes_are_not_called_good_for_it(workdir):
+    text = (workdir / "log.txt").read_text()
+    assert text.count("agreement with the annotation only, which says nothing") == 2
+
+
+def test_the_evaluation_is_laid_out_for_people(workdir):
+    assert (workdir / "evaluation.json").read_text().startswith('{\n  "all": {\n    "')
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_annotation_has_a_mask_or_a_reason(workdir, split):
     folder = workdir / SPLITS[split]
@@ -82,6 +109,7 @@ def test_the_evaluation_has_every_group_of_the_masks_and_of_the_floors(workdir):
         assert GROUPS <= summary.keys()
         assert all(summary[group].keys() == VALUES for group in GROUPS)
         assert 0 < summary["all"]["object_miou"] <= 1
+    assert 0 <= found["covers_box"] <= 1
     assert found["all"]["count"] == len(
         _read(workdir / "scenes/val.json")["annotations"]
     )
