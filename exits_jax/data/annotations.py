@@ -145,8 +145,8 @@ class _Reader:
             if annotation_id in self._seen:
                 raise fault(
                     "E105",
-                    f"Annotation {annotation_id!r}: entry {position} repeats this id; "
-                    "the first record with it is kept. Ids must be unique.",
+                    f"Annotation {annotation_id!r:.80}: entry {position} repeats this "
+                    "id; the first record with it is kept. Ids must be unique.",
                 )
             self._seen.add(annotation_id)
             row = self._row_of(record, annotation_id)
@@ -154,7 +154,9 @@ class _Reader:
             record, remark = self._with_points(record, row, image, position)
             instance = read_instance(record, image, self._categories)
             if not self._source.annotations.is_strict:
-                refuse_nan(record, f"Annotation {annotation_id!r}: one of its fields")
+                refuse_nan(
+                    record, f"Annotation {annotation_id!r:.80}: one of its fields"
+                )
             self.table.add(instance, position, row)
             self.remarks += remark
         except AnnotationError as error:
@@ -197,7 +199,7 @@ class _Reader:
         if not is_id(image_id) or image_id not in rows:
             raise fault(
                 "E107",
-                f"Annotation {annotation_id!r}: image_id {image_id!r:.40} is not "
+                f"Annotation {annotation_id!r:.80}: image_id {image_id!r:.40} is not "
                 "among the images.",
             )
         return rows[image_id]
@@ -210,7 +212,7 @@ class _Reader:
         image = self._found[row]
         if isinstance(image, AnnotationError):
             _, code, message, _ = image.problems[0]
-            raise fault(code, f"Annotation {annotation_id!r}: {message}")
+            raise fault(code, f"Annotation {annotation_id!r:.80}: {message}")
         return image
 
 
@@ -275,13 +277,13 @@ def _find_image(
     except (ImageError, OSError) as error:
         return fault(
             getattr(error, "code", "E113"),
-            f"image {record['id']!r} gives no size: {error}",
+            f"image {record['id']!r:.80} gives no size: {error}",
         )
     for name, value in (("height", height), ("width", width)):
         if type(value) is not int or not 0 < value < MAX_NUMBER:
             return fault(
                 "E104",
-                f"image {record['id']!r} has the {name} {value!r:.40}; "
+                f"image {record['id']!r:.80} has the {name} {value!r:.40}; "
                 "expected a positive whole number of pixels.",
             )
     return StoredImage(path, (height, width), flags)
@@ -300,10 +302,11 @@ def _image_path(record: dict[str, Any], folder: str, follow_links: bool) -> str:
             continue
         except AnnotationError as error:
             _, code, message, _ = error.problems[0]
-            raise fault(code, f"image {record['id']!r} has {message}") from None
+            raise fault(code, f"image {record['id']!r:.80} has {message}") from None
     raise fault(
         "E111",
-        f"image {record['id']!r}: its file {names[0]!a:.200} is missing in {folder}.",
+        f"image {record['id']!r:.80}: its file {names[0]!a:.200} is missing in "
+        f"{folder}.",
     )
 
 

@@ -295,7 +295,7 @@ def _refuse_repeats(ids: list[int | str], kind: str, code: str, name: str) -> No
     seen: set[int | str] = set()
     twice = [identity for identity in ids if identity in seen or seen.add(identity)]
     if twice:
-        listed = ", ".join(repr(identity) for identity in twice[:_MAX_LISTED])
+        listed = ", ".join(f"{identity!r:.80}" for identity in twice[:_MAX_LISTED])
         raise fault(
             code,
             f"{name}: {len(twice)} {kind} ids occur more than once: {listed}. "

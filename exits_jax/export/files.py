@@ -101,4 +101,4 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON.")
+    raise TypeError(f"{type(value).__name__} {value!r:.80} cannot be written as JSON.")

@@ -97,7 +97,9 @@ def _with_numbers(
         reasons[id(item)] = (TOO_MANY, why)
     for item in void:
         code, why = reasons[id(item)]
-        message = f"Annotation {item.annotation_id!r} {why}; it is void in VOC's masks."
+        message = (
+            f"Annotation {item.annotation_id!r:.80} {why}; it is void in VOC's masks."
+        )
         report.leave_out(item.annotation_id, code, message)
     report.warn("void_objects", len(void))
     return [item for item in usable if id(item) not in reasons], void
@@ -121,7 +123,7 @@ def _renumber(
             classes[value] = item.category + 1
         else:
             message = (
-                f"Annotation {item.annotation_id!r}: smaller objects or the void "
+                f"Annotation {item.annotation_id!r:.80}: smaller objects or the void "
                 "border lie over all of its pixels."
             )
             report.leave_out(item.annotation_id, COVERED, message)

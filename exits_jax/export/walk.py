@@ -32,7 +32,7 @@ def with_files(
 def leave_out_image(image: ImageMasks, fault: NameFault, report: Report) -> None:
     """Notes that an image and its objects are not in the output."""
     for item in image.objects:
-        message = f"Annotation {item.annotation_id!r}: {fault}"
+        message = f"Annotation {item.annotation_id!r:.80}: {fault}"
         report.leave_out(item.annotation_id, fault.code, message)
     report.warn("unusable_images")
 
@@ -42,7 +42,7 @@ def without_crowds(image: ImageMasks, report: Report) -> list[MaskObject]:
     for item in image.objects:
         if item.is_crowd:
             message = (
-                f"Annotation {item.annotation_id!r} is a crowd region, for which "
+                f"Annotation {item.annotation_id!r:.80} is a crowd region, for which "
                 f"{report.kind} has no place."
             )
             report.leave_out(item.annotation_id, CROWD, message)

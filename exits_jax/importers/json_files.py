@@ -1,7 +1,7 @@
 """What the readers of annotation tools share: strict JSON, and checks of its values.
 
-Values are shown in messages by `short`, which neither descends deep nor grows long,
-whatever a file holds.
+Values are shown in messages by `short`, and whole files by `outline_of`, which neither
+descend deep nor grow long, whatever a file holds.
 """
 
 import os
@@ -21,7 +21,27 @@ Box = tuple[float, float, float, float]
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
-short = _REPR.repr
+_REPR.maxlevel = 2
+_LONGEST = 160  # characters of a value in a message
+_MAX_FIELDS = 6
+
+
+def short(value: Any) -> str:
+    """A value as its repr, cut where that is deep or long."""
+    text = _REPR.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def outline_of(content: Any) -> str:
+    """What a JSON file of another kind holds: names of fields, not their values."""
+    if isinstance(content, dict) and content:
+        names = [f"{name!r:.40}" for name in list(content)[:_MAX_FIELDS]]
+        more = len(content) - len(names)
+        listed = ", ".join(names) + (f" and {more} more" if more else "")
+        return f"an object with the fields {listed}"
+    if isinstance(content, list) and content:
+        return f"a list of {len(content)}, the first of them {short(content[0])}"
+    return short(content)
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from exits_jax.data.annotations import AnnotationError, fault
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
+    outline_of,
     read_image,
     read_json,
     reject,
@@ -50,7 +51,7 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
     if not isinstance(tasks, list):
         raise fault(
             "E102",
-            f"{source} holds {short(tasks)}; expected a list of tasks: {_EXPORT}.",
+            f"{source} holds {outline_of(tasks)}; expected a list of tasks: {_EXPORT}.",
         )
     for position, task in enumerate(tasks):
         if isinstance(task, dict) and not {"data", "annotations"} & task.keys():

@@ -14,6 +14,7 @@ from exits_jax.export.folders import REPORT
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
     is_inside,
+    outline_of,
     read_image,
     read_json,
     reject,
@@ -63,8 +64,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise fault(
             "E102",
-            f"{path} holds {short(content)}; expected labelme's JSON with a list "
-            "`shapes` and `imagePath`.",
+            f"{path} is not labelme's: it holds {outline_of(content)}; expected "
+            "`imagePath` and a list `shapes`.",
         )
     return content
 

@@ -105,7 +105,7 @@ def _category_names(path: str) -> list[str] | None:
     names = [line.strip() for line in lines if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
-        fault = f"has {twice[0]!r} twice" if twice else "has no name"
+        fault = f"has {twice[0]!r:.80} twice" if twice else "has no name"
         raise ConfigError(
             f"import.categories: {path} {fault}; expected one name per line, each once."
         )
