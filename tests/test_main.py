@@ -122,7 +122,7 @@ def test_clicks_are_imported_by_flags_and_what_to_do_next_is_said(
         f"--config.data.images={tmp_path}/images",
     ]
     assert command.console(words) == main.OK
-    assert "prepare" in capsys.readouterr().err
+    assert "exits-jax prepare" in capsys.readouterr().err
     (record,) = json.loads((tmp_path / "run" / "imported.json").read_text())[
         "annotations"
     ]

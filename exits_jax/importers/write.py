@@ -4,7 +4,8 @@ Memory holds the images and the categories, never the annotations: those go to a
 temporary file at once. The JSON and the report appear when everything is done. The
 report vouches for the JSON (it has its checksum), so an older one is removed before
 the JSON is put in its place, and the new one comes last: a JSON without a report is
-what a crash between the two leaves behind.
+what a crash between the two leaves behind. An import without any object has a report
+and no JSON; one of an earlier import stays as it is.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ _OURS = (
 class Summary(NamedTuple):
     """What became of an import."""
 
-    output: Path
+    output: Path  # written if there are objects
     report: Path
     counts: dict[str, int]  # records, objects, box_only, rejected, images
     rejected: dict[str, tuple[int, str]]  # how many per code, and the first message
@@ -70,7 +71,7 @@ def write_items(
     """Writes a COCO instances JSON and its report.
 
     Every object that is written passes the checks of `read_instance`; every other one
-    is in the report with its code.
+    is in the report with its code. Without any object the report is all there is.
 
     Args:
       items: what a reader yields.
@@ -105,13 +106,15 @@ def write_items(
             _flush(file)
             with draft.open("rb") as written:
                 checksum = hashlib.file_digest(written, "sha256").hexdigest()
+            counts = writer.counts()
+            about = {
+                "name": output.name,
+                "bytes": draft.stat().st_size,
+                "sha256": checksum,
+            }
             head = {
-                "file": {
-                    "name": output.name,
-                    "bytes": draft.stat().st_size,
-                    "sha256": checksum,
-                },
-                "counts": writer.counts(),
+                "file": about if counts["objects"] else None,
+                "counts": counts,
                 "marks": writer.marks,
             }
             with report_draft.open("w", encoding="ascii") as report_file:
@@ -120,13 +123,14 @@ def write_items(
             summary = Summary(
                 output,
                 report,
-                writer.counts(),
+                counts,
                 notes.rejected,
                 notes.remarks,
                 dict(writer.marks),
             )
         report.unlink(missing_ok=True)
-        os.replace(draft, output)
+        if counts["objects"]:
+            os.replace(draft, output)
         os.replace(report_draft, report)
     finally:
         draft.unlink(missing_ok=True)

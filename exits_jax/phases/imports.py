@@ -2,6 +2,8 @@
 
 import logging
 import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections as mlc
@@ -21,7 +23,8 @@ _PROGRESS_EVERY = 1_000_000
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `imported.json`, or `import.out`, and its report beside it.
 
-    It is done anew each time. Both files are there before anything is complained of.
+    It is done anew each time. Both files are there before anything is complained of;
+    without an object, the report alone.
 
     Raises:
         ConfigError: A field is missing or makes no sense.
@@ -55,10 +58,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     _tell(summary)
     counts = summary.counts
     if not counts["objects"]:
+        older = "is left as it was" if output.exists() else "is not written"
         raise AnnotationError(
             f"No object of {source} could be imported: of {counts['records']} records "
             f"{counts['rejected']} were rejected. {_examples(summary)}"
-            f"Every one is in {summary.report}."
+            f"Every one is in {summary.report}; {output} {older}."
         )
     if counts["box_only"] == counts["objects"]:
         if warning := kinds.box_only_warning(kind):
@@ -72,7 +76,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             f"{_examples(summary)}The others are in {summary.output}, the reasons in "
             f"{summary.report}."
         )
-    _logger.info("next:\n  %s", _next_command(config, summary, workdir))
+    command = next_command(sys.argv[1:], config, summary, workdir)
+    _logger.info("next:\n  %s", command)
 
 
 def _checked_kind(config: mlc.ConfigDict) -> str:
@@ -135,7 +140,8 @@ def _tell(summary: Summary) -> None:
     for title, notes in (("rejected", summary.rejected), ("remark", summary.remarks)):
         for code, (count, message) in sorted(notes.items()):
             _logger.info("  %s %s, %d times, first: %s", title, code, count, message)
-    _logger.info("written: %s", summary.output)
+    if counts["objects"]:
+        _logger.info("written: %s", summary.output)
     _logger.info("report: %s", summary.report)
 
 
@@ -147,12 +153,37 @@ def _examples(summary: Summary) -> str:
     return "\n".join(["For example:", *lines, ""]) if lines else ""
 
 
-def _next_command(config: mlc.ConfigDict, summary: Summary, workdir: Workdir) -> str:
-    parts = [
-        "python -m exits_jax.main --config=configs/custom.py",
-        f"--workdir={shlex.quote(str(workdir.path))}",
-        "--phase=prepare",
-        f"--config.data.train={shlex.quote(str(summary.output))}",
-        f"--config.data.images={shlex.quote(str(config.data.images))}",
-    ]
-    return " ".join(parts)
+def next_command(
+    given: Sequence[str], config: mlc.ConfigDict, summary: Summary, workdir: Workdir
+) -> str:
+    """The command that prepares what was imported, with the configuration as given.
+
+    Args:
+        given: The flags of the import. Those of other sections hold for the next phase
+            too; without a configuration among them, `custom` is named.
+        config: The configuration.
+        summary: Where the annotations are.
+        workdir: The folder of the run.
+    """
+    ours = {
+        "config.data.train": summary.output,
+        "config.data.images": config.data.images,
+    }
+    kept = {
+        name: value
+        for name, value in _config_flags(given).items()
+        if name not in ours and not name.startswith("config.import")
+    }
+    flags = {"config": kept.pop("config", "custom"), "workdir": workdir.path, **ours}
+    words = [f"--{name}={value}" for name, value in (flags | kept).items()]
+    return shlex.join(["exits-jax", "prepare", *words])
+
+
+def _config_flags(given: Sequence[str]) -> dict[str, str]:
+    """Values of --config and --config.a.b, written with or without a "="."""
+    found = {}
+    for place, word in enumerate(given):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and (name == "config" or name.startswith("config.")):
+            found[name] = value if equals else "".join(given[place + 1 : place + 2])
+    return found

@@ -1,7 +1,9 @@
 import json
 import logging
 import os
+import shlex
 import socket
+import sys
 from types import SimpleNamespace
 
 import ml_collections as mlc
@@ -109,9 +111,35 @@ def test_it_says_what_came_in_and_what_to_do_next(run, tmp_path):
         assert any(line.split() == [*name.split(), str(count)] for line in run.said)
     assert "rejected E201, 1 times, first: Annotation 'line 4'" in said
     assert f"report: {run.workdir / 'imported_report.json'}" in said
-    assert "--phase=prepare" in run.said[-1]
-    assert f"--config.data.train={run.workdir / 'imported.json'}" in run.said[-1]
-    assert f"--config.data.images={run.images}" in run.said[-1]
+    command = run.said[-1].removeprefix("next:\n  ")
+    assert shlex.split(command) == [
+        "exits-jax",
+        "prepare",
+        "--config=custom",
+        f"--workdir={run.workdir.path}",
+        f"--config.data.train={run.workdir / 'imported.json'}",
+        f"--config.data.images={run.images}",
+    ]
+
+
+def test_what_to_do_next_has_the_configuration_that_was_given(
+    run, tmp_path, monkeypatch
+):
+    flags = [
+        "--config=custom:cpu",
+        "--phase=import",
+        "--workdir=elsewhere",
+        "--config.importing.kind=csv",
+        "--config.data.images=elsewhere",
+        "--config.model.size",
+        "my size",
+    ]
+    monkeypatch.setattr(sys, "argv", ["exits-jax", "import", *flags])
+    run.go("csv", sources.csv(tmp_path))
+    words = shlex.split(run.said[-1].removeprefix("next:"))
+    assert words[2] == "--config=custom:cpu"
+    assert words[-1] == "--config.model.size=my size"
+    assert not any("import." in word or "elsewhere" in word for word in words)
 
 
 def test_boxes_of_cvat_come_with_a_warning(run, tmp_path):
@@ -183,6 +211,17 @@ def test_nothing_imported_is_an_error_with_reasons(run, tmp_path):
     assert not isinstance(caught.value, TooManySkipped)
     assert "E111 (3): " in str(caught.value)
     assert report_of(run)["counts"]["rejected"] == 3
+
+
+def test_nothing_imported_leaves_the_report_alone(run, tmp_path):
+    source = sources.csv(tmp_path)
+    (run.images / "a.jpg").unlink()
+    with pytest.raises(AnnotationError) as caught:
+        run.go("csv", source)
+    output, report = (run.workdir / f"imported{end}.json" for end in ("", "_report"))
+    assert str(caught.value).endswith(f"in {report}; {output} is not written.")
+    assert os.listdir(run.workdir.path) == [report.name]
+    assert not any(line.startswith("written") for line in run.said)
 
 
 @pytest.mark.parametrize("kind", ["", "openimages"])

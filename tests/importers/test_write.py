@@ -248,10 +248,17 @@ def test_lost_records_are_noticed(folder, monkeypatch):
         write(folder, [Rejected("line 2", "E102", "It has 3 columns.")])
 
 
-def test_nothing_at_all_is_a_valid_file(folder):
-    summary = write(folder, [])
-    assert source_of(summary) == {"annotations": [], "categories": [], "images": []}
-    assert summary.counts["records"] == 0
+@pytest.mark.parametrize("items", [[], [Rejected("line 2", "E102", "3 columns.")]])
+def test_without_an_object_there_is_a_report_and_no_file(folder, items):
+    summary = write(folder, items)
+    assert os.listdir(folder.parent / "out") == ["in_report.json"]
+    report = json.loads(summary.report.read_text())
+    assert report["file"] is None and report["counts"]["records"] == len(items)
+
+
+def test_without_an_object_an_older_import_stays_as_it_was(folder):
+    before = write(folder, [made.item()]).output.read_bytes()
+    assert write(folder, []).output.read_bytes() == before
 
 
 def test_a_missing_image_folder_is_an_error(tmp_path):
