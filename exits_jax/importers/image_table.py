@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exits_jax.data.annotations import safe_path
+from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import MAX_NUMBER, AnnotationError, StoredImage, fault
 from exits_jax.importers.items import ImageItem
@@ -58,6 +59,12 @@ class ImageTable:
         for name, number in self._numbers.items():
             height, width = self._sizes[2 * number - 2 : 2 * number]
             yield {"id": number, "file_name": name, "width": width, "height": height}
+
+    def advice(self) -> FolderAdvice:
+        """Where the images are, if they are not all in their folder."""
+        missing = [name for name, (code, _) in self._faults.items() if code == "E111"]
+        names = [*self._numbers, *missing]
+        return advise_on_folder(names, self._folder, field="data.images")
 
     def _look_up(self, name: str, stated: tuple[int, int] | None) -> tuple[int, int]:
         try:

@@ -76,12 +76,15 @@ def _file_items(
     where, entries = str(path.relative_to(root)), content["shapes"]
     folder = root if images is None else Path(images)
     records = [f"{where}, shape {number}" for number in range(1, len(entries) + 1)]
+    image = None
     try:
         image, flags = _image(content, path.parent, folder)
         _refuse_embedded(content.get("imageData"), image.file_name, folder, path)
     except AnnotationError as error:
         for record in (where, *records):
             yield reject(record, error)
+        if image is not None:  # it is counted as one that is not there
+            yield image
         return
     shapes: list[Shape] = []
     for number, (entry, record) in enumerate(zip(entries, records), start=1):

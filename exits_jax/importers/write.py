@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
 from exits_jax.data.records import FLAG_CODES, AnnotationError, fault, read_instance
 from exits_jax.importers.clicks import place_box, place_clicks
 from exits_jax.importers.image_table import ImageTable
@@ -52,6 +53,7 @@ class Summary(NamedTuple):
     rejected: dict[str, tuple[int, str]]  # how many per code, and the first message
     remarks: dict[str, tuple[int, str]]  # likewise, of objects that were kept
     marks: dict[str, int]  # how many objects carry each further field that is True
+    folder: FolderAdvice  # how many of the images are where they should be
 
 
 def report_path(output: str | Path) -> Path:
@@ -92,7 +94,7 @@ def write_items(
     """
     output, report = Path(output), report_path(output)
     if not os.path.isdir(images):
-        raise FileNotFoundError(f"Image folder {images} does not exist.")
+        raise FileNotFoundError(advise_on_folder([], images).text)
     if categories is not None and len(set(categories)) < len(categories):
         raise ValueError("A category is named twice; names must be unique.")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,7 @@ def write_items(
                 notes.rejected,
                 notes.remarks,
                 dict(writer.marks),
+                table.advice(),
             )
         report.unlink(missing_ok=True)
         if counts["objects"]:

@@ -54,7 +54,7 @@ def _check_split(
 ) -> AnnotationError | None:
     """Reports on a split; returns what keeps it from being used."""
     _logger.info("%s: reading %s", split, printable(source.annotations))
-    found = survey(check_split(config, source.annotations, source.images))
+    found = survey(check_split(config, source.annotations, source.images, split))
     boxes = _boxes(config, found)
     _logger.info("%s", "\n".join(_report(config, found, boxes)))
     write_json(

@@ -6,6 +6,7 @@ from pathlib import Path
 import ml_collections as mlc
 
 from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.image_folder import advise_on_folder, file_names
 from exits_jax.export.folders import FolderError, check_replaceable
 from exits_jax.export.formats import KINDS, export
 from exits_jax.export.masks import Options
@@ -24,7 +25,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     Raises:
         ConfigError: If a field of `export` makes no sense or the folder holds
             something else.
-        FileNotFoundError: If there are no masks yet.
+        FileNotFoundError: If there are no masks yet, or no folder `data.images`.
     """
     _check(config)
     wanted = config.export
@@ -39,6 +40,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     try:
         check_replaceable(out)  # before anything is read
         source = CocoFile.read(path)
+        _look_for_images(source, images)
         report = Report(wanted.kind, len(source.annotations))
         masks = MaskFile(
             source, report, path=path, images=images, min_score=wanted.min_score
@@ -52,6 +54,22 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     except FolderError as error:
         raise ConfigError(f"export.out: {error}") from error
     _logger.info("export %s: %s\n  %s", wanted.kind, out, report.summary())
+
+
+def _look_for_images(source: CocoFile, folder: Path | None) -> None:
+    """Says where the images are that links and paths should lead to.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if folder is None:
+        return
+    names = file_names(source.images, folder)
+    advice = advise_on_folder(names, folder, field="data.images")
+    if not folder.is_dir():
+        raise FileNotFoundError(advice.text)
+    if advice.elsewhere or not advice.found:
+        _logger.warning("%s", advice.text)
 
 
 def _check(config: mlc.ConfigDict) -> None:
@@ -69,6 +87,7 @@ def _check(config: mlc.ConfigDict) -> None:
 
 def _image_folder(config: mlc.ConfigDict, workdir: Workdir) -> Path | None:
     """The images of the masks: of the training split, as far as it is known."""
-    drawn = workdir.facts("prepare").get("images", {}).get("train", "")
-    folder = Path(config.data.images or drawn or "")
-    return folder if folder != Path() and folder.is_dir() else None
+    if config.data.images:
+        return Path(config.data.images)
+    drawn = Path(workdir.facts("prepare").get("images", {}).get("train", ""))
+    return drawn if drawn != Path() and drawn.is_dir() else None

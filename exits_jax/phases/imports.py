@@ -59,11 +59,14 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     counts = summary.counts
     if not counts["objects"]:
         older = "is left as it was" if output.exists() else "is not written"
+        where = f"{summary.folder.text}\n" if not summary.folder.found else ""
         raise AnnotationError(
-            f"No object of {source} could be imported: of {counts['records']} records "
-            f"{counts['rejected']} were rejected. {_examples(summary)}"
+            f"{where}No object of {source} could be imported: of {counts['records']} "
+            f"records {counts['rejected']} were rejected. {_examples(summary)}"
             f"Every one is in {summary.report}; {output} {older}."
         )
+    if summary.folder.elsewhere:
+        _logger.warning("%s", summary.folder.text)
     if counts["box_only"] == counts["objects"]:
         if warning := kinds.box_only_warning(kind):
             _logger.warning("%s", warning)

@@ -23,6 +23,7 @@ from exits_jax.data.annotations import (
     read_instances,
 )
 from exits_jax.data.extreme_points import decode_mask, json_points
+from exits_jax.data.image_folder import FolderAdvice, advise_on_folder, file_names
 from exits_jax.data.images import image_fault
 from exits_jax.export.files import json_text, write_json, write_json_lists
 from exits_jax.phases.order import begin
@@ -93,14 +94,23 @@ def read_problems(workdir: Workdir, split: str) -> list[Problem]:
     return [Problem(**row) for row in rows]
 
 
-def check_split(config: mlc.ConfigDict, path: Path, folder: Path) -> Dataset:
+def check_split(
+    config: mlc.ConfigDict, path: Path, folder: Path, split: str = "train"
+) -> Dataset:
     """The objects of a file whose record and image are sound, and the problems.
 
     Every annotation of the file is an instance or skipped, never both.
+
+    Raises:
+        AnnotationError: If the file cannot be used, or none of its images is there
+            (E111).
+        FileNotFoundError: If the file or the folder does not exist.
     """
     source = CocoFile.read(path)
     if not len(source.annotations):
         raise fault("E103", f"{path} holds no annotation, so there is nothing to do.")
+    if not folder.is_dir():
+        raise FileNotFoundError(_advice(config, source, folder, split).text)
     found = read_instances(
         source,
         folder,
@@ -108,6 +118,12 @@ def check_split(config: mlc.ConfigDict, path: Path, folder: Path) -> Dataset:
         points_of=point_rule(config),
         follow_links=config.data.follow_links,
     )
+    if any(problem.code == "E111" for problem in found.skipped):
+        advice = _advice(config, source, folder, split)
+        if not advice.found:
+            raise fault("E111", f"{path}: {advice.text}")
+        if advice.elsewhere:
+            _logger.warning("%s", advice.text)
     kept, bad_images = check_images(found.instances, full=config.data.verify_images)
     kept, bare_crowds = _check_crowds(kept, source)
     skipped = found.skipped + bad_images + bare_crowds
@@ -119,10 +135,19 @@ def check_split(config: mlc.ConfigDict, path: Path, folder: Path) -> Dataset:
     )
 
 
+def _advice(
+    config: mlc.ConfigDict, source: CocoFile, folder: Path, split: str
+) -> FolderAdvice:
+    """Where the images of a split are, if they are not all in their folder."""
+    field = {"train": "data.images", "val": "data.val_images"}[split]
+    names = file_names(source.images, folder)
+    return advise_on_folder(names, folder, field=field if config.data.train else "")
+
+
 def _prepare_split(
     config: mlc.ConfigDict, split: str, path: Path, folder: Path
 ) -> _Prepared:
-    source, kept, skipped, remarks = check_split(config, path, folder)
+    source, kept, skipped, remarks = check_split(config, path, folder, split)
     data, total = config.data, len(source.annotations)
     strict = data.on_bad == "error"
     try:

@@ -195,6 +195,24 @@ def test_options_reach_the_reader(run, tmp_path):
     assert '"Katze"' in (run.workdir / "imported.json").read_text()
 
 
+@pytest.mark.parametrize("kind", sorted(set(sources.MAKERS) - {"open_images"}))
+def test_the_right_image_folder_is_named(run, tmp_path, kind):
+    source = sources.MAKERS[kind](tmp_path)
+    above = run.images.parent
+    with pytest.raises(AnnotationError) as caught:
+        run.go(kind, source, folder=above)
+    said = f"0 of 1 images found in {above}; {run.images} has them: "
+    assert str(caught.value).startswith(said)
+
+
+def test_an_image_that_only_labelmes_json_holds_leads_to_its_folder(run, tmp_path):
+    source = sources.labelme(tmp_path)
+    content = json.loads(source.read_text())
+    source.write_text(json.dumps(content | {"imageData": "aGVsbG8="}))
+    with pytest.raises(AnnotationError, match="; .*images has them: --config.data.im"):
+        run.go("labelme", source, folder=run.images.parent)
+
+
 def test_too_many_rejected_records_are_an_error_but_the_files_are_there(run, tmp_path):
     source = sources.csv(tmp_path)
     with pytest.raises(TooManySkipped, match="1 of 3 .*max_skip_fraction = 0.1") as e:

@@ -46,6 +46,13 @@ def test_a_clean_data_set_is_called_clean(folder, capsys):
     assert said.rstrip().endswith("train: all 16 annotations can be used.")
 
 
+def test_the_right_image_folder_is_named(folder, capsys):
+    config = toy.config_for(folder, folder / "run", data__images=str(folder))
+    assert validation.run(config, "validate") == main.BAD_INPUT
+    said = capsys.readouterr().err
+    assert f"0 of 8 images found in {folder}; {folder / 'images'} has them" in said
+
+
 def test_objects_too_small_to_train_on_are_counted(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__min_area_px=1000.0)
     assert validation.run(config, "validate") == main.OK

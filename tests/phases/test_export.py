@@ -95,3 +95,22 @@ def test_a_folder_of_something_else_is_kept_and_named(workdir, tmp_path):
     with pytest.raises(ConfigError, match=r"export.out: .*mine exists and is not"):
         export.run(config(out=str(tmp_path / "mine")), workdir)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.txt"]
+
+
+def test_an_image_folder_that_does_not_exist_is_refused(workdir, tmp_path):
+    asked = config(kind="labelme")
+    asked.data.images = str(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="none does not exist"):
+        export.run(asked, workdir)
+
+
+def test_paths_that_would_lead_nowhere_are_warned_about(workdir, tmp_path, caplog):
+    folder = tmp_path / "photos"
+    for image in json.loads((workdir / "pseudo_masks.json").read_text())["images"]:
+        path = folder / "right" / image["file_name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    asked = config(kind="labelme")
+    asked.data.images = str(folder)
+    export.run(asked, workdir)
+    assert f"; {folder / 'right'} has them: --config.data.images=" in caplog.text

@@ -171,7 +171,7 @@ def test_a_file_without_annotations_has_its_code(folder):
     path.write_text('{"images": [], "annotations": [], "categories": []}')
     config = toy.config_for(folder, folder / "run")
     with pytest.raises(AnnotationError, match="holds no annotation") as caught:
-        check_split(config, path, folder / "images")
+        check_split(config, path, folder / "images", "train")
     assert [problem.code for problem in caught.value.problems] == ["E103"]
 
 
@@ -185,6 +185,42 @@ def test_a_missing_image_folder_is_named(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__images=str(folder / "no"))
     assert f"{folder / 'no'} does not exist" in _refused(config, capsys)
     _nothing_written(folder / "run")
+
+
+def test_an_image_folder_one_level_too_high_is_answered_in_one_line(folder, capsys):
+    config = toy.config_for(folder, folder / "run", data__images=str(folder))
+    said = _refused(config, capsys)
+    assert said.endswith(
+        f": 0 of 8 images found in {folder}; {folder / 'images'} has them: "
+        f"--config.data.images={folder / 'images'}\n"
+    )
+    _nothing_written(folder / "run")
+
+
+def test_a_folder_in_front_of_the_names_and_in_data_images_is_found_out(folder, capsys):
+    source = _source(folder)
+    for image in source["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    toy.write_annotations(folder, source)
+    said = _refused(toy.config_for(folder, folder / "run"), capsys)
+    assert f"; {folder} has them: --config.data.images={folder}" in said
+
+
+def test_the_folder_of_the_second_split_has_a_field_of_its_own(folder, capsys):
+    changes = {"data__val": str(folder / "annotations.json")}
+    changes["data__val_images"] = str(folder)
+    said = _refused(toy.config_for(folder, folder / "run", **changes), capsys)
+    assert f"--config.data.val_images={folder / 'images'}" in said
+
+
+def test_a_folder_with_more_of_the_images_is_named_beside_the_reasons(folder, capsys):
+    more = folder / "images" / "more"
+    more.mkdir()
+    for number in range(1, 6):
+        (folder / "images" / f"000{number}.jpg").rename(more / f"000{number}.jpg")
+    config = toy.config_for(folder, folder / "run")
+    said = _refused(config, capsys, main.PARTIAL)
+    assert f"3 of 8 images found in {folder / 'images'}; {more} has 5." in said
 
 
 def test_fields_that_are_needed_are_named(folder, capsys):
