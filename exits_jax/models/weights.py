@@ -70,12 +70,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def check_fits(params: Params, expected: Params, *, name: str) -> None:
-    """Compares names and shapes of two trees.
-
-    Raises:
-        ValueError: With every parameter that is missing, unknown or misshapen.
-    """
+def faults_of_fit(params: Params, expected: Params) -> list[str]:
+    """What keeps parameters from filling a model: missing, unknown, misshapen ones."""
     have, want = flatten(params), flatten(expected)
     faults = [
         f"nothing fills {key} {want[key].shape}" for key in want.keys() - have.keys()
@@ -88,11 +84,7 @@ def check_fits(params: Params, expected: Params, *, name: str) -> None:
         for key in want.keys() & have.keys()
         if want[key].shape != have[key].shape
     ]
-    if faults:
-        lines = "\n  ".join(sorted(faults))
-        raise ValueError(
-            f"{len(faults)} parameters of {name} do not fit the model:\n  {lines}"
-        )
+    return sorted(faults)
 
 
 def flatten(tree: Params, prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import math
 from typing import Any
 
 import jax
@@ -11,23 +10,19 @@ import ml_collections as mlc
 import numpy as np
 
 from exits_jax.models.params import Build, Params, init_params
-from exits_jax.models.weights import (
-    check_fits,
-    flatten,
-    read_encoder,
-    read_generator,
-    read_metadata,
+from exits_jax.models.weights import read_encoder, read_generator, read_metadata
+from exits_jax.phases.fit import WeightsError, check_fit
+from exits_jax.phases.options import (
+    ROLES,
+    encoder_config,
+    generator_builder,
+    needs_warmup,
 )
-from exits_jax.phases.options import ROLES, generator_builder
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
 from exits_jax.train.sharding import make_mesh, replicated
 
 _logger = logging.getLogger(__name__)
-
-
-class WeightsError(ValueError):
-    """A file of weights that cannot be used; the message names it."""
 
 
 def random_params(config: mlc.ConfigDict, build, *, salt: int) -> Params:
@@ -57,17 +52,23 @@ def file_generator(config: mlc.ConfigDict) -> Params:
     """Generator of `init.generator`, compared with what the configuration asks for.
 
     Raises:
-        WeightsError: With every parameter that does not fit.
+        WeightsError: If it does not fit; says what to set.
     """
-    build = generator_builder(config, role="generator")
-    expected = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+    expected = _abstract(config, role="generator")
     try:
-        params, _ = read_generator(config.init.generator)
+        params, metadata = read_generator(config.init.generator)
     except ValueError as error:
         raise WeightsError(str(error)) from error
     params["encoder"] = _without_class_token(config, params["encoder"])
-    _check(params, expected, name=config.init.generator)
+    heads = metadata.get("heads")
+    check_fit(params, expected, name=config.init.generator, heads=heads)
     return params
+
+
+def _abstract(config: mlc.ConfigDict, *, role: str) -> Params:
+    """Shapes of the parameters that the configuration asks for."""
+    build = generator_builder(config, role=role)
+    return jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
 
 
 def check_files(config: mlc.ConfigDict) -> None:
@@ -80,10 +81,18 @@ def check_files(config: mlc.ConfigDict) -> None:
         WeightsError: If one is not what its field says.
     """
     for role in ROLES:
-        if encoder_file(config, role=role):
-            file_encoder(config, role=role)
+        if path := encoder_file(config, role=role):
+            encoder, metadata = file_encoder(config, role=role)
+            if _starts_from_file(config, role=role):
+                heads = metadata.get("heads")
+                stem = _stem(config, role=role)
+                expected = _abstract(config, role=role)
+                with_encoder(expected, encoder, stem=stem, name=path, heads=heads)
+                _refuse_other_heads(config, path, metadata, role=role)
     if config.init.generator:
         file_generator(config)
+        metadata = read_metadata(config.init.generator)
+        _refuse_other_heads(config, config.init.generator, metadata, role="generator")
     for path in (config.init.encoder, config.init.extractor, config.init.generator):
         metadata = read_metadata(path) if path else {}
         for name in ("image_mean", "image_std"):
@@ -97,6 +106,30 @@ def check_files(config: mlc.ConfigDict) -> None:
                     name,
                     tuple(config.init[name]),
                 )
+
+
+def _starts_from_file(config: mlc.ConfigDict, *, role: str) -> bool:
+    """Whether a model's encoder is that of `encoder_file`, as far as there is one."""
+    if role == "extractor":
+        return needs_warmup(config) and not config.pretrain.enabled
+    return config.init.generator_from == "encoder" and not config.init.generator
+
+
+def _stem(config: mlc.ConfigDict, *, role: str) -> str:
+    model = config.model
+    return model.extractor_stem if role == "extractor" else model.stem
+
+
+def _refuse_other_heads(
+    config: mlc.ConfigDict, path: str, metadata: dict[str, str], *, role: str
+) -> None:
+    """Other heads have the same shapes, and attention that means nothing."""
+    stated, heads = metadata.get("heads"), encoder_config(config, role=role).heads
+    if stated is not None and stated != str(heads):
+        raise WeightsError(
+            f"{path} was trained with {stated} attention heads, the model has {heads}. "
+            f"Use --config.model.heads={stated}"
+        )
 
 
 def provenance(config: mlc.ConfigDict) -> dict[str, Any]:
@@ -128,31 +161,6 @@ def provenance(config: mlc.ConfigDict) -> dict[str, Any]:
     return found
 
 
-def _check(params: Params, expected: Params, *, name: str) -> None:
-    """`check_fits` with a way out where the fields describe another encoder."""
-    try:
-        check_fits(params, expected, name=name)
-    except ValueError as error:
-        hints = [str(error)]
-        have, want = flatten(params), flatten(expected)
-        for key in sorted(have.keys() & want.keys()):
-            has, wants = (int(np.prod(x[key].shape[:1])) for x in (have, want))
-            if has == wants:
-                continue
-            if key.endswith("position_table"):
-                has, wants = math.isqrt(has), math.isqrt(wants)
-                hints.append(
-                    f"Set model.position_grid={has}, as in the file, or convert it "
-                    f"again with --grid={wants}."
-                )
-            elif key.endswith("patch_embedding/kernel"):
-                hints.append(
-                    f"Set model.patch_size={has}, as in the file, or convert it again "
-                    f"with --patch-size={wants}."
-                )
-        raise WeightsError("\n".join(hints)) from error
-
-
 def _without_class_token(config: mlc.ConfigDict, params: Params) -> Params:
     if config.model.class_token or "class_token" not in params:
         return params
@@ -162,18 +170,25 @@ def _without_class_token(config: mlc.ConfigDict, params: Params) -> Params:
     return params
 
 
-def with_encoder(params: Params, encoder: Params, *, stem: str, name: str) -> Params:
+def with_encoder(
+    params: Params,
+    encoder: Params,
+    *,
+    stem: str,
+    name: str,
+    heads: str | None = None,
+) -> Params:
     """A generator's parameters with the encoder replaced.
 
     Most pre-trained encoders have the plain patch embedding, so a conv stem keeps its
     own random weights, as it does in the paper's baseline.
 
     Raises:
-        WeightsError: With every parameter that does not fit.
+        WeightsError: If it does not fit; says what to set.
     """
     if stem == "conv" and "convs" not in encoder.get("patch_embedding", {}):
         encoder = {**encoder, "patch_embedding": params["encoder"]["patch_embedding"]}
-    _check(encoder, params["encoder"], name=name)
+    check_fit(encoder, params["encoder"], name=name, heads=heads)
     return {**params, "encoder": encoder}
 
 

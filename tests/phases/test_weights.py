@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -14,8 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 from convert_weights.__main__ import main as convert
 from exits_jax import main
-from exits_jax.models.params import abstract_graph, bind
+from exits_jax.models.params import abstract_graph, bind, init_params
+from exits_jax.models.vit import VisionTransformer, vit_config
 from exits_jax.models.weights import flatten
+from exits_jax.phases.fit import check_fit
 from exits_jax.phases.options import generator_builder
 from exits_jax.phases.weights import (
     WeightsError,
@@ -147,7 +150,8 @@ def test_digest_and_licence_of_an_encoder_are_found(tmp_path):
 def test_other_image_statistics_than_those_of_the_file_are_warned_about(
     tmp_path, caplog
 ):
-    config = toy.config_for(tmp_path, tmp_path / "run")
+    config = toy.config_for(tmp_path, tmp_path / "run", pretrain__enabled=True)
+    config.init.generator_from = "pretrain"  # no model starts from the file
     config.init.encoder = str(tmp_path / "w.safetensors")
     arrays = {"position_table": np.ones((4, 8))}
     save_file(arrays, config.init.encoder, {"image_mean": "[0.5, 0.5, 0.5]"})
@@ -158,8 +162,77 @@ def test_other_image_statistics_than_those_of_the_file_are_warned_about(
 def test_generator_of_another_size_is_refused(dataset, exported, tmp_path):
     config = toy.config_for(dataset, tmp_path / "run", model__dim=32)
     config.init.generator = str(exported)
-    with pytest.raises(WeightsError, match=r"norm/bias: expected \(32,\), got \(16,\)"):
+    with pytest.raises(WeightsError) as said:
         file_generator(config)
+    lines = str(said.value).splitlines()
+    assert lines[0] == (
+        f"{exported} holds an encoder (16 wide, 2 blocks), the model is an encoder (32 "
+        "wide, 2 blocks). Use --config.model.dim=16 --config.model.depth=2 "
+        "--config.model.heads=2"
+    )
+    assert re.fullmatch(r"\d+ parameters of .* do not fit the model:", lines[1])
+    assert [line.startswith("  ") for line in lines[2:]] == [True] * 6
+    assert re.fullmatch(r"  and \d+ more", lines[-1])
+
+
+def encoder_of(size, **changes):
+    """An encoder's shapes, as `with_encoder` is given them."""
+    config = vit_config(size, **changes)
+    build = lambda rngs: VisionTransformer(config, rngs=rngs)
+    return jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+
+
+def test_weights_of_another_size_say_first_what_to_set():
+    with pytest.raises(WeightsError) as said:
+        check_fit(encoder_of("tiny"), encoder_of("base"), name="w.safetensors")
+    first, second, *listed = str(said.value).splitlines()
+    assert first == (
+        "w.safetensors holds a ViT-Tiny (192 wide, 12 blocks), the model is a ViT-Base "
+        "(768 wide, 12 blocks). Use --config.model.size=tiny, or --config=custom:cpu, "
+        "which has a ViT-Tiny and crops of 224 px."
+    )
+    assert second == "150 parameters of w.safetensors do not fit the model:"
+    assert len(listed) == 6 and listed[-1] == "  and 145 more"
+
+
+def test_fewer_blocks_are_answered_by_width_depth_and_heads():
+    with pytest.raises(WeightsError, match=r"depth=6 --config\.model\.heads=HEADS"):
+        check_fit(encoder_of("tiny", depth=6), encoder_of("tiny"), name="w")
+
+
+def test_a_file_without_class_token_says_so():
+    bare = encoder_of("tiny", class_token=False)
+    with pytest.raises(WeightsError, match="^Set model.class_token=False"):
+        check_fit(bare, encoder_of("tiny"), name="w")
+
+
+def test_other_features_of_the_decoder_say_what_to_set(dataset, exported, tmp_path):
+    config = toy.config_for(dataset, tmp_path / "run", decoder__features=24)
+    config.init.generator = str(exported)
+    with pytest.raises(
+        WeightsError, match=r"^Set decoder.features=\d+, as in the file"
+    ):
+        file_generator(config)
+
+
+def test_weights_of_another_size_are_refused_before_anything_is_prepared(
+    dataset, tmp_path, capsys
+):
+    config = toy.config_for(dataset, tmp_path / "run")
+    config.init.encoder = str(tmp_path / "w.safetensors")
+    save_file({"position_table": np.ones((4, 8))}, config.init.encoder)
+    assert main.run(config) == main.BAD_INPUT
+    assert "w.safetensors do not fit the model" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "annotations").exists()
+
+
+def test_other_attention_heads_than_those_of_the_file_are_refused(
+    dataset, exported, tmp_path
+):
+    config = toy.config_for(dataset, tmp_path / "run", model__heads=4)
+    config.init.encoder = str(exported)
+    with pytest.raises(WeightsError, match="was trained with 2 .* has 4. Use --config"):
+        check_files(config)
 
 
 def test_other_grid_and_patch_size_say_what_to_do():
@@ -175,7 +248,7 @@ def test_other_grid_and_patch_size_say_what_to_do():
     )
     assert "Set model.patch_size=16, as in the file, or convert it again" in message
     assert "Set model.position_grid=14, as in the file, or convert it again" in message
-    assert message.endswith("--grid=12.")
+    assert "--grid=12.\n" in message
 
 
 def test_encoder_is_no_generator(dataset, tmp_path):
