@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests import toy
+from tests.waiting import CEILING_S
 
 
 def start_processes(
@@ -51,11 +52,9 @@ def start_processes(
     return [start(number) for number in range(num_processes)]
 
 
-def finish_all(
-    processes: list[subprocess.Popen], *, timeout: float = 300
-) -> list[tuple[int, str]]:
-    """Exit status and output of each; kills all of them after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+def finish_all(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """Exit status and output of each; kills all of them if one hangs."""
+    deadline = time.monotonic() + CEILING_S
     try:
         return [
             (process.returncode, said)

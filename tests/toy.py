@@ -17,6 +17,7 @@ from pycocotools import mask as coco_mask
 from configs import tiny
 from exits_jax.data.extreme_points import clean_points
 from exits_jax.models.params import abstract_graph, init_params
+from tests.waiting import CEILING_S
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT = 96, 80
@@ -154,7 +155,7 @@ def start(*flags: str, cache: Path | None = None, devices: int = 1) -> subproces
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
     """Exit status and what was said."""
-    said, errors = process.communicate(timeout=300)
+    said, errors = process.communicate(timeout=CEILING_S)
     return process.returncode, said + errors
 
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from tests import toy
@@ -32,20 +30,6 @@ def start(
     return start_processes(
         flags, num_processes=num_processes, devices=devices, cache=cache, **options
     )
-
-
-def wait_until(
-    condition: Callable[[], bool], processes: list[subprocess.Popen]
-) -> None:
-    """Returns at once when it holds; fails if a process ends before."""
-    deadline = time.monotonic() + 240
-    while not condition():
-        for process in processes:
-            if process.poll() is not None:
-                said = process.communicate()[0]
-                raise AssertionError(f"It ended with {process.returncode}:\n{said}")
-        assert time.monotonic() < deadline, "It did not come."
-        time.sleep(0.001)
 
 
 def folder(workdir: Path) -> Path:

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from exits_jax import main
 from tests.faults import commands
 from tests.processes import finish_all
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def stopped(dataset, prepared, cache, tmp_path_factory):
     shutil.copytree(prepared, workdir)
     flags = commands.flags_for(dataset, workdir)
     started = commands.start(flags, cache, num_processes=2)
-    commands.wait_until(lambda: bool(commands.saved(workdir)), started)
+    wait_until(lambda: bool(commands.saved(workdir)), started)
     started[1].send_signal(signal.SIGTERM)
     return workdir, flags, finish_all(started)
 
@@ -42,16 +42,14 @@ def bereft(stopped, cache):
     before = commands.saved(workdir)[-1]
     flags = [*flags, "--heartbeat_s=10"]
     started = commands.start(flags, cache, num_processes=2)
-    commands.wait_until(lambda: commands.saved(workdir)[-1] > before, started)
+    wait_until(lambda: commands.saved(workdir)[-1] > before, started)
     started[1].kill()
-    at = time.monotonic()
-    ((status, said), _) = finish_all(started, timeout=60)
-    return status, said, time.monotonic() - at
+    return finish_all(started)[0]
 
 
 def test_f05_a_process_that_loses_the_other_ends_with_an_error(bereft):
-    status, said, seconds = bereft
-    assert status not in (main.OK, main.TRY_AGAIN) and seconds < 60
+    status, said = bereft
+    assert status not in (main.OK, main.TRY_AGAIN)
     assert "lost another process of this run" in said or "another task died" in said
 
 

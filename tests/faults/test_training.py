@@ -12,6 +12,7 @@ from exits_jax import main
 from tests import toy
 from tests.faults import commands
 from tests.processes import finish_all
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +33,14 @@ def test_f02_f03_a_run_killed_while_saving_and_then_interrupted_goes_on_bit_for_
 ):
     flags = commands.flags_for(dataset, workdir)
     started = commands.start(flags, cache)
-    commands.wait_until(lambda: commands.is_saving(workdir), started)
+    wait_until(lambda: commands.is_saving(workdir), started)
     started[0].kill()
     finish_all(started)
     before = commands.saved(workdir)
     assert before and before[-1] < commands.STEPS
 
     started = commands.start(flags, cache)
-    commands.wait_until(lambda: commands.saved(workdir)[-1] > before[-1], started)
+    wait_until(lambda: commands.saved(workdir)[-1] > before[-1], started)
     started[0].send_signal(signal.SIGINT)
     ((status, said),) = finish_all(started)
     assert status == main.INTERRUPTED, said
@@ -57,7 +58,7 @@ def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(
 ):
     flags = commands.flags_for(dataset, workdir)
     started = commands.start(flags, cache)
-    commands.wait_until(lambda: bool(commands.saved(workdir)), started)
+    wait_until(lambda: bool(commands.saved(workdir)), started)
     limit = (2000, resource.RLIM_INFINITY)
     resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, limit)
     ((status, said),) = finish_all(started)
@@ -161,7 +162,7 @@ def killed(dataset, cache, on_eight, tmp_path_factory):
     commands.unfinished(on_eight, workdir, at=0)
     flags = _eight(dataset, workdir)
     started = commands.start(flags, cache, num_processes=2, devices=4)
-    commands.wait_until(lambda: bool(commands.saved(workdir)), started)
+    wait_until(lambda: bool(commands.saved(workdir)), started)
     for process in started:
         process.kill()
     finish_all(started)
