@@ -14,6 +14,8 @@ _logger = logging.getLogger(__name__)
 # is why all calls of a process are counted, over all its runs.
 _calls = itertools.count(1)
 
+_NOBODYS = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_IGN)
+
 
 class Preempted(Exception):
     """The run was asked to stop; its state is saved and a restart goes on from it."""
@@ -34,8 +36,13 @@ class StopRequests:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequests":
-        """Takes over the signals, where this is the main thread."""
-        handlers = {signal.SIGINT: self._interrupt}
+        """Takes over the signals, where this is the main thread.
+
+        A program around this one that handles SIGINT itself goes on doing so.
+        """
+        handlers: dict[int, Any] = {}
+        if signal.getsignal(signal.SIGINT) in _NOBODYS:
+            handlers[signal.SIGINT] = self._interrupt
         if jax.process_count() == 1:
             handlers[signal.SIGTERM] = self._request
         for number, handler in handlers.items():

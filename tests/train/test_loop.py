@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import time
+from functools import partial
 from itertools import count, islice
 
 import jax
@@ -359,6 +360,20 @@ def _interrupt(*_):
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def handle_sigint():
+    """Sets a handler of SIGINT, for this test alone."""
+    before = signal.getsignal(signal.SIGINT)
+    yield partial(signal.signal, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def sigint_of_python(handle_sigint):
+    handle_sigint(signal.default_int_handler)
+
+
+@pytest.mark.usefixtures("sigint_of_python")
 def test_the_first_sigint_saves_the_step_under_way(runner):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match="is saved at step 6"):
@@ -367,6 +382,7 @@ def test_the_first_sigint_saves_the_step_under_way(runner):
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.usefixtures("sigint_of_python")
 def test_the_second_sigint_stops_at_once(runner):
     def twice(*_):
         _interrupt()
@@ -375,6 +391,13 @@ def test_the_second_sigint_stops_at_once(runner):
     with pytest.raises(KeyboardInterrupt):
         runner(step_fn=_breaking_at(5, twice))
     assert runner.steps() == [4]
+
+
+def test_a_handler_of_the_program_around_stays_in_place(runner, handle_sigint):
+    seen = []
+    handle_sigint(lambda *_: seen.append("SIGINT"))
+    assert int(runner(step_fn=_breaking_at(5, _interrupt)).step) == 10
+    assert seen == ["SIGINT"]
 
 
 @pytest.mark.parametrize("at", [3, 4])
