@@ -1,11 +1,15 @@
 """Strict JAX, four devices on every machine, and programs that are compiled once."""
 
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
+from filelock import FileLock
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,6 +28,14 @@ for name, value in KEPT.items():
 # Threads of PyTorch wait for each other by spinning, which a busy CPU punishes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No example is too slow: that depends on the machine.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c(request):
@@ -39,3 +51,22 @@ def ctrl_c(request):
     before = signal.signal(signal.SIGINT, end)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Gives a folder by its name, made by the first process of the tests that asks."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # one that failed
+                make(folder)
+                made.touch()
+        return folder
+
+    return once

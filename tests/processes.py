@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests import toy
 from tests.waiting import CEILING_S
@@ -15,7 +14,6 @@ def start_processes(
     *,
     num_processes: int,
     devices: int,
-    cache: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> list[subprocess.Popen]:
     """Starts `exits_jax.main` as processes with so many virtual devices each.
@@ -25,7 +23,7 @@ def start_processes(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = toy.environment(devices, cache) | (env or {})
+    environment = toy.environment(devices) | (env or {})
 
     def start(number: int) -> subprocess.Popen:
         joining = [
@@ -33,14 +31,15 @@ def start_processes(
             f"--coordinator_address=127.0.0.1:{port}",
             f"--num_processes={num_processes}",
             f"--process_id={number}",
+            "--heartbeat_s=600",  # so long may a busy machine keep one from running
         ]
         return subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "exits_jax.main",
-                *flags,
                 *(joining if num_processes > 1 else []),
+                *flags,
             ],
             cwd=toy.ROOT,
             env=environment,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import CEILING_S
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 POD = {"TPU_NAME": "pod-1", "ZONE": "zone-1"}
@@ -37,7 +39,7 @@ def run(script, *arguments, **variables):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=CEILING_S,
         check=False,
     )
 
@@ -148,7 +150,7 @@ def test_the_run_takes_the_place_of_the_script_and_so_gets_its_signals(tree, nam
     program(tree / ".venv/bin/python", "#!/usr/bin/env bash\necho $$\n")
     command = ["bash", str(tree / "launch" / name), "configs/voc.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
-        assert int(started.communicate(timeout=20)[0]) == started.pid
+        assert int(started.communicate(timeout=CEILING_S)[0]) == started.pid
 
 
 def test_gpu_keeps_the_choice_of_gpus_and_refuses_to_fall_back_to_the_cpu(tree):
@@ -224,7 +226,7 @@ def test_stage2_runs_in_its_environment_and_takes_the_place_of_the_script(tree):
     program(tree / ".venv-stage2/bin/python", "#!/usr/bin/env bash\necho $$\n")
     command = ["bash", str(tree / "launch/stage2.sh"), *STAGE2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
-        assert int(started.communicate(timeout=20)[0]) == started.pid
+        assert int(started.communicate(timeout=CEILING_S)[0]) == started.pid
 
 
 def test_stage2_on_several_gpus_checks_once_before_one_process_each():
@@ -296,7 +298,7 @@ def test_jax_finds_the_other_processes_by_the_variables_of_slurm(tree):
         '    SLURM_STEP_NODELIST=localhost "$@" &\n'
         "done\nwait\n",
     )
-    join = "import jax; jax.distributed.initialize(initialization_timeout=90)"
+    join = "import jax; jax.distributed.initialize(initialization_timeout=1800)"
     say = "print(jax.process_index(), jax.process_count(), jax.device_count())"
     program(
         tree / ".venv/bin/python",
@@ -317,7 +319,7 @@ def test_jax_finds_the_other_processes_by_the_variables_of_slurm(tree):
         },
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=CEILING_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -125,28 +125,21 @@ def as_flags(config) -> list[str]:
     return [f"--config={ROOT}/configs/tiny.py", workdir, *changed]
 
 
-def environment(devices: int, cache: Path | None = None) -> dict[str, str]:
-    """Variables for a process with so many virtual devices and kept programs."""
-    env = os.environ | {
+def environment(devices: int) -> dict[str, str]:
+    """Variables for a process with so many virtual devices."""
+    return os.environ | {
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
-    if cache is not None:
-        env |= {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-    return env
 
 
-def start(*flags: str, cache: Path | None = None, devices: int = 1) -> subprocess.Popen:
+def start(*flags: str, devices: int = 1) -> subprocess.Popen:
     """Runs the command line in a process of its own; stderr is a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "exits_jax.main", *flags],
         cwd=ROOT,
-        env=environment(devices, cache),
+        env=environment(devices),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ BASE = "tiny"
 
 
 def test_a_row_that_shares_phases_is_bit_for_bit_the_row_alone(tmp_path, monkeypatch):
-    for name, value in (toy.environment(1, tmp_path / "cache") | FAST_COMPILE).items():
+    for name, value in (toy.environment(1) | FAST_COMPILE).items():
         monkeypatch.setenv(name, value)
     toy.write_dataset(tmp_path / "data", num_images=4)
     config = toy.config_for(

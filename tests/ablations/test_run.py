@@ -261,7 +261,7 @@ def test_a_driver_that_is_told_to_end_ends_its_command_first(tmp_path):
         "def end(*_): pathlib.Path(sys.argv[1]).touch(); sys.exit(75)\n"
         "signal.signal(signal.SIGTERM, end)\n"
         "pathlib.Path(sys.argv[2]).touch()\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     ended, ready = tmp_path / "ended", tmp_path / "ready"
 

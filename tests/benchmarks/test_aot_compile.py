@@ -10,6 +10,7 @@ import pytest
 from benchmarks.aot_search import compiler_of
 from benchmarks.aot_targets import V5E
 from benchmarks.hlo import REMATERIALISATION
+from tests.waiting import CEILING_S
 
 ROOT = Path(__file__).parents[2]
 DEPTH = 4
@@ -43,7 +44,7 @@ def compiled(tmp_path_factory):
     command += [f"--config={ROOT}/configs/voc.py", *settings, "--per_chip=2"]
     command += [f"--cache={folder}", f"--json={folder}/report/small.json"]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=900
+        command, cwd=ROOT, capture_output=True, text=True, timeout=CEILING_S
     )
     assert done.returncode == 0, done.stderr[-3000:]
     (facts,) = folder.glob("*.json")

@@ -20,6 +20,7 @@ from exits_jax.data.batches import (
 from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
 from exits_jax.ops.photometric import Changes, student_view
+from tests.waiting import CEILING_S
 
 OPTIONS = CropOptions(crop_size=16, cache_mb=1)
 
@@ -441,7 +442,7 @@ def test_an_iterator_can_be_dropped_in_the_middle(instances):
     batches.close()
     for thread in threading.enumerate():
         if thread.name.startswith("grain-prefetch"):
-            thread.join(timeout=10)
+            thread.join(timeout=CEILING_S)
     assert threading.active_count() <= before
 
 
@@ -462,7 +463,7 @@ def test_workers_start_and_stop_cleanly_in_a_plain_script(instances, tmp_path):
         [sys.executable, "-W", "error", str(script)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=CEILING_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == "(2, 16, 16, 3)"

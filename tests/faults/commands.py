@@ -25,10 +25,10 @@ def flags_for(dataset: Path, workdir: Path, **changes) -> list[str]:
 
 
 def start(
-    flags: list[str], cache: Path, *, num_processes=1, devices=1, **options
+    flags: list[str], *, num_processes=1, devices=1, **options
 ) -> list[subprocess.Popen]:
     return start_processes(
-        flags, num_processes=num_processes, devices=devices, cache=cache, **options
+        flags, num_processes=num_processes, devices=devices, **options
     )
 
 

@@ -35,35 +35,32 @@ from tests.processes import finish_all
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    toy.write_dataset(folder)
-    return folder
+def dataset(made_once):
+    return made_once("dataset", toy.write_dataset)
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="session")
-def prepared(dataset, tmp_path_factory):
+def prepared(dataset, made_once):
     """A work directory with the phases before training done."""
-    workdir = tmp_path_factory.mktemp("prepared") / "run"
-    config = toy.config_for(dataset, workdir, loss__method="mil_crf")
-    assert main.run(config, "prepare") == main.OK
-    return workdir
+
+    def run(workdir):
+        config = toy.config_for(dataset, workdir, loss__method="mil_crf")
+        assert main.run(config, "prepare") == main.OK
+
+    return made_once("prepared", run)
 
 
 @pytest.fixture(scope="session")
-def whole(dataset, prepared, cache, tmp_path_factory):
+def whole(dataset, prepared, made_once):
     """A run on one device without any fault."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    shutil.copytree(prepared, workdir)
-    flags = commands.flags_for(dataset, workdir, train__keep_checkpoints=12)
-    ((status, said),) = finish_all(commands.start(flags, cache))
-    assert status == main.OK, said
-    return workdir
+
+    def run(workdir):
+        shutil.copytree(prepared, workdir)
+        flags = commands.flags_for(dataset, workdir, train__keep_checkpoints=12)
+        ((status, said),) = finish_all(commands.start(flags))
+        assert status == main.OK, said
+
+    return made_once("faults_whole", run)
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def stopped(dataset, prepared, cache, tmp_path_factory):
+def stopped(dataset, prepared, tmp_path_factory):
     """A run of which one process got SIGTERM."""
     workdir = tmp_path_factory.mktemp("pair") / "run"
     shutil.copytree(prepared, workdir)
     flags = commands.flags_for(dataset, workdir)
-    started = commands.start(flags, cache, num_processes=2)
+    started = commands.start(flags, num_processes=2)
     wait_until(lambda: bool(commands.saved(workdir)), started)
     started[1].send_signal(signal.SIGTERM)
     return workdir, flags, finish_all(started)
@@ -36,12 +36,12 @@ def test_sigterm_to_one_process_stops_both_at_the_same_step(stopped):
 
 
 @pytest.fixture(scope="module")
-def bereft(stopped, cache):
+def bereft(stopped):
     """The same run, of which one process was killed."""
     workdir, flags, _ = stopped
     before = commands.saved(workdir)[-1]
     flags = [*flags, "--heartbeat_s=10"]
-    started = commands.start(flags, cache, num_processes=2)
+    started = commands.start(flags, num_processes=2)
     wait_until(lambda: commands.saved(workdir)[-1] > before, started)
     started[1].kill()
     return finish_all(started)[0]
@@ -54,13 +54,13 @@ def test_f05_a_process_that_loses_the_other_ends_with_an_error(bereft):
 
 
 def test_f05_f08_a_restart_of_both_goes_on_from_the_same_good_checkpoint(
-    stopped, bereft, cache, whole
+    stopped, bereft, whole
 ):
     """The newest checkpoint is broken, and both fall back to the one before."""
     workdir, flags, _ = stopped
     *_, good, newest = commands.saved(workdir)
     (commands.folder(workdir) / str(newest) / "_CHECKPOINT_METADATA").unlink()
-    ends = finish_all(commands.start(flags, cache, num_processes=2))
+    ends = finish_all(commands.start(flags, num_processes=2))
     assert [status for status, _ in ends] == [main.OK] * 2, ends
     assert f"going on from step {good}" in ends[0][1]
     assert f"is now called {newest}.broken" in ends[0][1]

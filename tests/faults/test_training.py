@@ -17,8 +17,8 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.slow
 
 
-def _finish(flags, cache, **options):
-    ((status, said),) = finish_all(commands.start(flags, cache, **options))
+def _finish(flags, **options):
+    ((status, said),) = finish_all(commands.start(flags, **options))
     return status, said
 
 
@@ -29,17 +29,17 @@ def _assert_same_as(whole, workdir):
 
 
 def test_f02_f03_a_run_killed_while_saving_and_then_interrupted_goes_on_bit_for_bit(
-    dataset, workdir, cache, whole
+    dataset, workdir, whole
 ):
     flags = commands.flags_for(dataset, workdir)
-    started = commands.start(flags, cache)
+    started = commands.start(flags)
     wait_until(lambda: commands.is_saving(workdir), started)
     started[0].kill()
     finish_all(started)
     before = commands.saved(workdir)
     assert before and before[-1] < commands.STEPS
 
-    started = commands.start(flags, cache)
+    started = commands.start(flags)
     wait_until(lambda: commands.saved(workdir)[-1] > before[-1], started)
     started[0].send_signal(signal.SIGINT)
     ((status, said),) = finish_all(started)
@@ -48,16 +48,14 @@ def test_f02_f03_a_run_killed_while_saving_and_then_interrupted_goes_on_bit_for_
     assert "is saved at step" in said and "Traceback" not in said
     assert before[-1] < commands.saved(workdir)[-1] < commands.STEPS
 
-    status, said = _finish(flags, cache)
+    status, said = _finish(flags)
     assert status == main.OK, said
     _assert_same_as(whole, workdir)
 
 
-def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(
-    dataset, workdir, cache, whole
-):
+def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(dataset, workdir, whole):
     flags = commands.flags_for(dataset, workdir)
-    started = commands.start(flags, cache)
+    started = commands.start(flags)
     wait_until(lambda: bool(commands.saved(workdir)), started)
     limit = (2000, resource.RLIM_INFINITY)
     resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, limit)
@@ -69,25 +67,25 @@ def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(
     assert said.count("Metrics of train cannot be written to metrics.jsonl") == 1
     assert commands.saved(workdir)
 
-    status, said = _finish(flags, cache)
+    status, said = _finish(flags)
     assert status == main.OK, said
     toy.assert_same(toy.checkpoint(whole, "train"), toy.checkpoint(workdir, "train"))
 
 
 def test_f08_a_broken_newest_checkpoint_gives_way_to_the_one_before(
-    dataset, cache, whole, tmp_path
+    dataset, whole, tmp_path
 ):
     workdir = tmp_path / "run"
     commands.unfinished(whole, workdir, at=110)
     manifest = commands.folder(workdir) / "110" / "params" / "manifest.ocdbt"
     manifest.write_bytes(manifest.read_bytes()[:20])
     flags = commands.flags_for(dataset, workdir)
-    status, said = _finish([*flags, "--config.train.strict_resume=True"], cache)
+    status, said = _finish([*flags, "--config.train.strict_resume=True"])
     assert status == main.BAD_INPUT, said
     assert "The newest checkpoint in " in said and "from checkpoint 100" in said
     assert 110 in commands.saved(workdir)
 
-    status, said = _finish(flags, cache)
+    status, said = _finish(flags)
     assert status == main.OK, said
     assert "checkpoint 110 in " in said and "is now called 110.broken" in said
     assert "going on from step 100" in said
@@ -96,12 +94,12 @@ def test_f08_a_broken_newest_checkpoint_gives_way_to_the_one_before(
 
 
 def test_f12_a_run_that_only_makes_nan_stops_with_steps_and_annotations(
-    dataset, workdir, cache
+    dataset, workdir
 ):
     flags = commands.flags_for(
         dataset, workdir, train__lr=1e38, train__ramp_up=0.0, train__max_bad_steps=3
     )
-    status, said = _finish(flags, cache)
+    status, said = _finish(flags)
     assert status == main.FAILED, said
     assert said.count(" was skipped: loss/total is ") == 5  # warned of 4, an error
     assert "With it 4 steps were skipped, more than train.max_bad_steps = 3" in said
@@ -113,7 +111,7 @@ def test_f12_a_run_that_only_makes_nan_stops_with_steps_and_annotations(
     assert "Traceback" not in said
 
 
-def test_f20_the_environment_has_no_effect(dataset, workdir, cache, whole):
+def test_f20_the_environment_has_no_effect(dataset, workdir, whole):
     strange = {
         "TZ": "Pacific/Kiritimati",
         "LC_ALL": "C",
@@ -124,7 +122,7 @@ def test_f20_the_environment_has_no_effect(dataset, workdir, cache, whole):
     flags = commands.flags_for(dataset, workdir)
     before = os.umask(0o077)
     try:
-        started = commands.start(flags, cache, env=strange)
+        started = commands.start(flags, env=strange)
     finally:
         os.umask(before)
     ((status, said),) = finish_all(started)
@@ -145,23 +143,23 @@ def _eight(dataset, workdir):
 
 
 @pytest.fixture(scope="module")
-def on_eight(dataset, cache, tmp_path_factory):
+def on_eight(dataset, tmp_path_factory):
     """A whole run with points in two processes of four devices each."""
     workdir = tmp_path_factory.mktemp("eight") / "run"
     flags = _eight(dataset, workdir)
-    started = commands.start(flags[:-1], cache, num_processes=2, devices=4)
+    started = commands.start(flags[:-1], num_processes=2, devices=4)
     ends = finish_all(started)
     assert [status for status, _ in ends] == [main.OK] * 2, ends
     return workdir
 
 
 @pytest.fixture(scope="module")
-def killed(dataset, cache, on_eight, tmp_path_factory):
+def killed(dataset, on_eight, tmp_path_factory):
     """The same run, of which both processes were killed on the way."""
     workdir = tmp_path_factory.mktemp("killed") / "run"
     commands.unfinished(on_eight, workdir, at=0)
     flags = _eight(dataset, workdir)
-    started = commands.start(flags, cache, num_processes=2, devices=4)
+    started = commands.start(flags, num_processes=2, devices=4)
     wait_until(lambda: bool(commands.saved(workdir)), started)
     for process in started:
         process.kill()
@@ -171,13 +169,13 @@ def killed(dataset, cache, on_eight, tmp_path_factory):
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_f10_a_run_of_two_processes_goes_on_in_one_with_the_same_losses(
-    dataset, cache, on_eight, killed, tmp_path, devices
+    dataset, on_eight, killed, tmp_path, devices
 ):
     workdir = tmp_path / "run"
     shutil.copytree(killed, workdir)
     step = commands.saved(workdir)[-1]
     assert 10 <= step < 40
-    status, said = _finish(_eight(dataset, workdir), cache, devices=devices)
+    status, said = _finish(_eight(dataset, workdir), devices=devices)
     assert status == main.OK, said
     assert f"going on from step {step}" in said
     found, wanted = commands.losses(workdir), commands.losses(on_eight)

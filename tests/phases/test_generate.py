@@ -78,7 +78,7 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture
-def labeling(prepared, tmp_path, compile_cache):
+def labeling(prepared, tmp_path):
     return Labeling(prepared.copy_and_resolve_references(), tmp_path / "parts")
 
 

@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
 from exits_jax import main
 from tests import many_objects, processes, toy
+from tests.waiting import wait_until
 
 NUM_OBJECTS, NUM_PARTS = 2000, 20
 pytestmark = pytest.mark.slow
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 class Labeled:
     """Workdirs of one training: labeled at once, and in two processes and two goes."""
 
-    def __init__(self, folder: Path, cache: Path):
-        self.folder, self.cache = folder, cache
+    def __init__(self, folder: Path):
+        self.folder = folder
         data = folder / "data"
         self.train = many_objects.write_dataset(data, num_objects=NUM_OBJECTS)
         self.val = many_objects.write_dataset(folder / "one", num_objects=1)
@@ -42,32 +42,24 @@ class Labeled:
 
     def start(self, name: str, num_processes: int):
         flags = [*toy.as_flags(self.config(name)), "--phase=generate"]
-        return processes.start_processes(
-            flags, num_processes=num_processes, devices=4, cache=self.cache
-        )
+        return processes.start_processes(flags, num_processes=num_processes, devices=4)
 
     def kill_at(self, name: str, num_parts: int) -> None:
         """SIGKILL to both processes as soon as so many parts are there."""
         started = self.start(name, 2)
         parts = self.folder / name / "parts"
-        deadline = time.monotonic() + 200
-        run_on = lambda: all(process.poll() is None for process in started)
-        while len(list(parts.glob("train-*.jsonl"))) < num_parts and run_on():
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.002)
+        wait_until(lambda: len(list(parts.glob("train-*.jsonl"))) >= num_parts, started)
         for process in started:
             process.kill()
-        ends = processes.finish_all(started)
-        assert len(list(parts.glob("train-*.jsonl"))) >= num_parts, ends
+        processes.finish_all(started)
 
 
 @pytest.fixture(scope="module")
-def labeled(tmp_path_factory, compile_cache):
+def labeled(tmp_path_factory):
     # The commit is written into the masks, and may change while the tests run.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GIT_DIR", "/nonexistent")
-        found = Labeled(tmp_path_factory.mktemp("processes"), compile_cache)
+        found = Labeled(tmp_path_factory.mktemp("processes"))
         found.copy("trained", "killed")
         found.kill_at("killed", NUM_PARTS * 6 // 10)
         yield found
@@ -123,7 +115,6 @@ def test_parts_of_another_threshold_end_all_processes_with_a_message(labeled):
         [*flags, "--config.generate.threshold=0.4"],
         num_processes=2,
         devices=4,
-        cache=labeled.cache,
     )
     ends = processes.finish_all(started)
     assert [status for status, _ in ends] == [main.USAGE] * 2, ends

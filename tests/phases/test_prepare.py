@@ -253,7 +253,7 @@ def test_grey_and_cmyk_images_are_accepted(folder, mode):
 
 
 @pytest.fixture(scope="module")
-def patched_run(tmp_path_factory, compile_cache):
+def patched_run(tmp_path_factory):
     """All phases on a data set with every kind of fault, under on_bad=skip."""
     folder = tmp_path_factory.mktemp("patched")
     source = toy.write_dataset(folder, num_images=16)

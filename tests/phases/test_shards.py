@@ -21,9 +21,7 @@ def _run(config, *phases):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_shards_train_the_same_parameters_without_the_images(
-    folder, compile_cache, num_workers
-):
+def test_shards_train_the_same_parameters_without_the_images(folder, num_workers):
     files = toy.config_for(folder, folder / "files")
     _run(files, "prepare", "warmup")
     packed = toy.config_for(

@@ -22,7 +22,7 @@ folder = Path({{folder!r}})
 HANDLE = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))"
 SLEEP = """
 (folder / "up").touch()
-time.sleep(30)
+time.sleep(3600)
 """
 
 

@@ -99,21 +99,21 @@ def test_no_run_compiles_a_step_twice(resumed):
 
 
 @pytest.fixture(scope="module")
-def one_device_run(dataset, tmp_path_factory, compile_cache):
+def one_device_run(dataset, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one") / "whole"
     flags = toy.as_flags(toy.config_for(dataset, workdir))
-    process = toy.start(*flags, cache=compile_cache)
+    process = toy.start(*flags)
     status, said = toy.finish(process)
     assert status == main.OK, said
     return workdir
 
 
 def test_sigterm_saves_and_the_same_command_goes_on_bit_for_bit(
-    dataset, one_device_run, tmp_path, compile_cache
+    dataset, one_device_run, tmp_path
 ):
     workdir = tmp_path / "stopped"
     flags = toy.as_flags(toy.config_for(dataset, workdir))
-    process = toy.start(*flags, cache=compile_cache)
+    process = toy.start(*flags)
     log = workdir / "metrics.jsonl"
     while process.poll() is None and (
         not log.exists() or len(toy.rows(workdir, "train")) < 3
@@ -127,7 +127,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_bit_for_bit(
     assert not (workdir / "pseudo_masks.json").exists()
     assert not toy.leftovers(workdir)
 
-    status, said = toy.finish(toy.start(*flags, cache=compile_cache))
+    status, said = toy.finish(toy.start(*flags))
     assert status == main.OK, said
     assert "going on from step" in said
     toy.assert_same(

@@ -17,7 +17,7 @@ def _boxes_only(source):
 
 
 @pytest.fixture(scope="module")
-def box_run(dataset, tmp_path_factory, compile_cache):
+def box_run(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("boxes")
     source = json.loads((dataset / "annotations.json").read_text())
     _boxes_only(source)
@@ -70,7 +70,7 @@ def test_without_true_masks_the_evaluation_says_so(box_run):
     ids=["mil_crf", "annotated points"],
 )
 def test_methods_without_an_extractor_skip_its_phases(
-    dataset, tmp_path, compile_cache, change, losses
+    dataset, tmp_path, change, losses
 ):
     config = toy.config_for(dataset, tmp_path / "run", train__steps=2, **change)
     assert main.run(config) == main.OK

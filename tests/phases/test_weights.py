@@ -116,9 +116,7 @@ def test_trained_generator_makes_the_same_masks_in_pytorch(whole_run, tmp_path):
     assert np.abs(actual - np.asarray(expected)).max() < 1e-4
 
 
-def test_another_run_starts_from_the_file_and_says_so(
-    dataset, exported, tmp_path, compile_cache
-):
+def test_another_run_starts_from_the_file_and_says_so(dataset, exported, tmp_path):
     config = toy.config_for(dataset, tmp_path / "run", train__steps=1)
     config.init.generator = str(exported)
     config.train.lr = 1e-12

@@ -11,6 +11,7 @@ from exits_jax.data.annotations import AnnotationError, read_instances
 from exits_jax.shards.builder import BUILDERS, ExitsCustom, PackError, Source
 from tests import toy
 from tests.shards import drawn
+from tests.waiting import CEILING_S
 
 
 def test_plain_tfds_reads_every_field(source, packed):
@@ -196,7 +197,7 @@ assert not loaded, loaded
 
 def test_packing_and_reading_load_neither_tensorflow_nor_jax(source, tmp_path):
     text = SCRIPT.format(root=str(toy.ROOT), source=str(source), out=str(tmp_path))
-    subprocess.run([sys.executable, "-c", text], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=CEILING_S)
 
 
 READ = """
@@ -209,4 +210,4 @@ assert not any(name.startswith("exits_jax") for name in sys.modules)
 
 def test_tfds_reads_the_shards_without_this_package(packed, tmp_path):
     command = [sys.executable, "-c", READ, str(packed.parent.parent)]
-    subprocess.run(command, check=True, timeout=120, cwd=tmp_path)
+    subprocess.run(command, check=True, timeout=CEILING_S, cwd=tmp_path)

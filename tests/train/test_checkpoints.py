@@ -1,7 +1,6 @@
 import contextlib
 import resource
 import shutil
-import time
 
 import jax
 import jax.numpy as jnp
@@ -295,11 +294,18 @@ def test_a_write_that_fails_twice_is_an_error_and_loses_nothing(
     assert _names(folder) == ["3", "6", "9"]
 
 
-def test_a_write_that_fails_once_is_made_good_by_the_next(folder, full_disk, caplog):
+def test_a_write_that_fails_once_is_made_good_by_the_next(
+    folder, full_disk, caplog, monkeypatch
+):
     with _open(folder) as checkpoints:
+
+        def open_with_room():
+            full_disk()
+            return open_again()
+
+        open_again = checkpoints._open
+        monkeypatch.setattr(checkpoints, "_open", open_with_room)
         checkpoints.save(_at(12), POSITION)
-        time.sleep(0.5)
-        full_disk()
         checkpoints.save(_at(15), POSITION)
     assert "Trying once more, with step 15" in caplog.text
     assert _names(folder) == ["15", "3", "6", "9"]

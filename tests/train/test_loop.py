@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import time
 from functools import partial
 from itertools import count, islice
 
@@ -11,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from exits_jax.train import stopping
+from exits_jax.train import feed, stopping
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
 from exits_jax.train.loop import (
     Cadence,
@@ -321,20 +320,33 @@ def _same_rows():
     return next(_Unreadable(0))
 
 
-class _Slow(_Batches):
-    def __next__(self):
-        rows = super().__next__()
-        if rows["x"][0] == 5:
-            time.sleep(0.6)
-        return rows
+class _Alarm:
+    """In the place of `threading.Timer`: goes off in the wait for one step's input."""
+
+    begun = []
+
+    def __init__(self, seconds, warn):
+        self.seconds, self.warn, self.is_cancelled = seconds, warn, False
+
+    def start(self):
+        self.begun.append(self)
+        if len(self.begun) == 6:
+            self.warn()
+
+    def cancel(self):
+        self.is_cancelled = True
 
 
-def test_a_long_wait_for_the_input_is_said_once(runner, caplog):
-    runner(batches=_Slow, stall_s=0.2)
+def test_a_long_wait_for_the_input_is_said_once(runner, caplog, monkeypatch):
+    monkeypatch.setattr(feed.threading, "Timer", _Alarm)
+    monkeypatch.setattr(_Alarm, "begun", [])
+    runner(stall_s=0.2)
     said = _said(caplog)
     assert said == [
         "train: waiting for input since 0.2 s. Slow or hanging storage?",
     ]
+    assert len(_Alarm.begun) >= 10  # one for each wait
+    assert all(each.seconds == 0.2 and each.is_cancelled for each in _Alarm.begun)
 
 
 def test_batches_are_on_their_way_before_they_are_needed(runner):
