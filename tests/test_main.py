@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import pytest
 from PIL import Image
 
@@ -12,14 +11,6 @@ from exits_jax import main
 from exits_jax.cli.commands import PHASES, TOOLS
 from exits_jax.train.loop import Preempted
 from tests import toy
-
-
-@pytest.fixture
-def keep_cache():
-    """The command chooses a folder for compiled programs; later tests have another."""
-    before = jax.config.jax_compilation_cache_dir
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 def _config(workdir):
@@ -50,7 +41,7 @@ def _config(workdir):
     ids="type phase choice devices order word set mesh redo".split(),
 )
 def test_what_makes_no_sense_ends_with_status_2_and_one_message(
-    tmp_path, capsys, keep_cache, words, message
+    tmp_path, capsys, words, message
 ):
     workdir = tmp_path / "run"
     words = ["--config=tiny", f"--workdir={workdir}", *words]
@@ -103,9 +94,7 @@ def test_another_configuration_needs_another_workdir(tmp_path, capsys):
     assert recorded["data"]["points"] == "clean"
 
 
-def test_clicks_are_imported_by_flags_and_what_to_do_next_is_said(
-    tmp_path, capsys, keep_cache
-):
+def test_clicks_are_imported_by_flags_and_what_to_do_next_is_said(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 60)).save(tmp_path / "images" / "a.png")
     table = tmp_path / "clicks.csv"
