@@ -267,7 +267,8 @@ def get_config() -> mlc.ConfigDict:
 
     # A detector trained on the masks, in an environment of its own.
     config.stage2 = stage2 = mlc.ConfigDict()
-    stage2.config = ""  # mmdet config file, such as configs/mmdet/solov2_r50_fpn_3x.py.
+    # mmdet config: a shipped one by its name, such as "solov2_r50_fpn_3x", or a file.
+    stage2.config = ""
     # Python of the environment that `make stage2-env` makes.
     stage2.python = ".venv-stage2/bin/python"
     # Train on "pseudo" masks, on the true "masks", or on filled "boxes".

@@ -2,7 +2,7 @@
 
 python -m exits_jax.ablations --table=table_5 --base=custom:cpu \
     --config.data.train=FILE.json --config.data.images=FOLDER --val=FILE.json \
-    --stage2_config=configs/mmdet/solov2_r50_fpn_3x.py
+    --stage2_config=solov2_r50_fpn_3x
 """
 
 import argparse
@@ -38,7 +38,8 @@ from exits_jax.ablations.steps import Model, Settings
 from exits_jax.ablations.tables import write_table
 from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
-from exits_jax.phases.stage2 import folder_name
+from exits_jax.phases.stage2 import folder_name, mmdet_config
+from exits_jax.phases.workdir import ConfigError
 
 OK, FAILED, USAGE, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
 # Flags with a short name, and the field that they set in every row.
@@ -111,8 +112,7 @@ def _models(asked: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, M
     usual = asked.stage2_config or config.stage2.config
     if not usual:
         raise UsageError(
-            "--stage2_config=configs/mmdet/....py is missing: the model of stage 2. "
-            f"{instead}"
+            f"--stage2_config=NAME is missing: the model of stage 2. {instead}"
         )
     if not Path(config.stage2.python).is_file():
         raise UsageError(
@@ -126,8 +126,10 @@ def _models(asked: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, M
         )
     models = {}
     for schedule, path in (("3x", usual), ("1x", asked.stage2_config_1x or usual)):
-        if not Path(path).is_file():
-            raise UsageError(f"There is no stage-2 configuration {path}.")
+        try:
+            path = str(mmdet_config(path))
+        except ConfigError as error:
+            raise UsageError(str(error)) from error
         config.stage2.config = path
         name = folder_name(config.stage2)
         models[schedule] = Model(path, name, digest_of(config, ["stage2"]))
@@ -187,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="FOLDER", help="all results; runs/ablations of the base")
     add("--val", metavar="FILE", help="as --config.data.val")
     add("--val_images", metavar="FOLDER", help="as --config.data.val_images")
-    add("--stage2_config", metavar="FILE", help="mmdet config of stage 2")
+    add("--stage2_config", metavar="MODEL", help="mmdet config of stage 2")
     add(
         "--stage2_config_1x",
         metavar="FILE",

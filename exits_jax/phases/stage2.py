@@ -4,6 +4,8 @@ The detector is PyTorch and lives in another environment; what passes between th
 are files. See exits_jax/stage2.
 """
 
+import difflib
+import importlib.resources
 import signal
 import subprocess
 from pathlib import Path
@@ -46,6 +48,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
     """The command line that is run."""
     wanted = config.stage2
+    model = str(mmdet_config(wanted.config))
     _check(config)
     workdir.require("prepare", "generate")
     facts = workdir.facts("prepare")
@@ -76,7 +79,27 @@ def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
     given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
     given += [f"--set={option}" for option in wanted.options]
     given += ["--single-class"] * wanted.single_class
-    return [wanted.python, "-m", "exits_jax.stage2", wanted.config, *given]
+    return [wanted.python, "-m", "exits_jax.stage2", model, *given]
+
+
+def mmdet_config(name: str) -> Path:
+    """The file of an mmdet config: given by its path, or a shipped one by its name.
+
+    Raises:
+        ConfigError: If there is none; lists the shipped ones.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    folder = Path(str(importlib.resources.files("exits_jax.configs"))) / "mmdet"
+    shipped = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if name in shipped:
+        return shipped[name]
+    near = difflib.get_close_matches(Path(name).stem, shipped, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"stage2.config = {name!r}: there is no such mmdet config.{hint} Give a file, "
+        f"or a shipped one: {', '.join(shipped)}."
+    )
 
 
 def folder_name(wanted: mlc.ConfigDict) -> str:
@@ -87,11 +110,6 @@ def folder_name(wanted: mlc.ConfigDict) -> str:
 
 def _check(config: mlc.ConfigDict) -> None:
     wanted = config.stage2
-    if not Path(wanted.config).is_file():
-        raise ConfigError(
-            f"stage2.config = {wanted.config!r}: no such file. Name an mmdet config, "
-            "such as configs/mmdet/solov2_r50_fpn_3x.py."
-        )
     if wanted.supervision not in ("pseudo", "masks", "boxes"):
         raise ConfigError(
             f"stage2.supervision = {wanted.supervision!r}: known are pseudo, masks, "

@@ -129,8 +129,9 @@ def test_unfinished_runs_are_refused(config, workdir):
 @pytest.mark.parametrize(
     "field, value, said",
     [
-        ("config", "none.py", "no such file. Name an mmdet config"),
-        ("config", "", "no such file. Name an mmdet config"),
+        ("config", "none.py", "no such mmdet config. Give a file, or a shipped one"),
+        ("config", "", "a shipped one: condinst_r101_dcn_fpn, "),
+        ("config", "solov2_r50_fpn_3", "Did you mean solov2_r50_fpn_3x?"),
         ("python", "none/python", "make stage2-env"),
         ("supervision", "mask", "known are pseudo, masks, boxes"),
     ],
