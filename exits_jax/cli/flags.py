@@ -54,7 +54,7 @@ def read(command: str, argv: Sequence[str]) -> Request:
     fields, others = split(argv)
     asked, rest = parser(command).parse_known_args(others)
     if rest:
-        raise UsageError(_unexpected(command, others, rest[0]))
+        raise UsageError(_unexpected(command, argv, rest[0]))
     phase = asked.phase if command == "run" else command
     _, loaded = _start_of(command, asked.config, asked.workdir)
     override(loaded.config, fields)

@@ -84,7 +84,11 @@ def test_a_field_or_value_that_does_not_fit_is_refused(word, message):
             ["--workdir=runs/my", "run"],
             'A value with a space is written in quotes: --workdir="runs/my run"',
         ),
-        (["--config.workdir=runs/my", "run", "x"], "Unexpected word 'run'"),
+        (
+            ["--config.data.train=my", "file.json", "--workdir=x"],
+            'A value with a space is written in quotes: --config.data.train="my file',
+        ),
+        (["--config.workdir", "runs/my", "run"], "Unexpected word 'run'. A command"),
         (["evaluate"], "A command comes first, before all flags: exits-jax evaluate"),
         (["--phase=trian"], "'trian' is not a phase. Did you mean train?"),
         (["--redo=genrate"], "'genrate' is not a phase. Did you mean generate?"),
