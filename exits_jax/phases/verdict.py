@@ -104,7 +104,7 @@ def _advice(config: mlc.ConfigDict, points: Mapping[str, float]) -> list[str]:
     if uses_extractor(config) and not config.similarity.select:
         lines.append(
             "layers and hops that suit the encoder: --config.similarity.select=True, "
-            "with another --workdir"
+            "with --redo=warmup"
         )
     lines.append(
         "a look at contact_sheet.png in the workdir: are the clicks, the scores and "
