@@ -85,8 +85,9 @@ class Progress:
         self.close()
 
     def doing(self, what: str) -> None:
-        """Says what happens before the next item, such as "compiling"."""
+        """Says at once what happens before the next item, such as "compiling"."""
         self._doing = what
+        self._bar.delay = 0.0  # else a bar that is short would not end its line
         self._say(what)
         self._draw(self._state())
 

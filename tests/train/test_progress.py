@@ -133,6 +133,12 @@ def test_what_is_short_has_no_bar_on_a_terminal(monkeypatch):
     assert terminal.getvalue() == ""
 
 
+def test_a_short_bar_that_was_shown_ends_its_line(monkeypatch):
+    terminal = _terminal(monkeypatch)
+    list(tracked("abc", "checking", total=3, unit="image", doing="compiling"))
+    assert "3/3 images" in terminal.getvalue() and terminal.getvalue().endswith("\n")
+
+
 def test_a_message_goes_above_the_bar(clock, monkeypatch):
     terminal = _terminal(monkeypatch)
     logger = logging.getLogger("exits_jax")
