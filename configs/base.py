@@ -300,5 +300,8 @@ def get_config() -> mlc.ConfigDict:
     export.out = ""  # File or folder to write; empty: WORKDIR/export/KIND.
     export.void_border_px = 0  # VOC: width of the border that belongs to no object.
     export.min_score = 0.0  # Masks with a lower score are left out and counted.
+    # Polygons for people to edit: how far an outline may move to have fewer vertices,
+    # px; 0: exact.
+    export.tolerance_px = 0.0
     export.image_prefix = ""  # Label Studio: what its image paths start with.
     return config

@@ -7,7 +7,7 @@ from typing import Any
 
 from exits_jax.export.files import json_text, write_json_lists
 from exits_jax.export.masks import MaskSource, Options
-from exits_jax.export.polygons import polygons
+from exits_jax.export.outlines import outlines
 from exits_jax.export.report import Report
 
 FILE = "instances.json"
@@ -37,11 +37,13 @@ def write_coco_polygons(
     Holes are joined to their outlines, as COCO unites the polygons of an object. Crowd
     regions keep the run lengths that COCO has for them.
     """
-    del options
-    _write(source, folder / FILE, _with_polygons(source, report), report)
+    records = _with_polygons(source, options, report)
+    _write(source, folder / FILE, records, report)
 
 
-def _with_polygons(source: MaskSource, report: Report) -> Iterator[dict[str, Any]]:
+def _with_polygons(
+    source: MaskSource, options: Options, report: Report
+) -> Iterator[dict[str, Any]]:
     for record in source.records():
         item = source.mask_of(record)
         if item is None:
@@ -49,8 +51,7 @@ def _with_polygons(source: MaskSource, report: Report) -> Iterator[dict[str, Any
         if item.is_crowd:
             yield record
             continue
-        parts = polygons(item.mask, left=item.left, top=item.top)
-        report.warn("bridged_holes", sum(part.num_holes for part in parts))
+        parts = outlines(item, options, report)
         rings = [part.points.astype(int).ravel().tolist() for part in parts]
         yield {**record, "segmentation": rings}
 

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
 
 from exits_jax.export.folders import NameFault
 from exits_jax.export.masks import ImageMasks, MaskObject, MaskSource, Options
-from exits_jax.export.polygons import polygons
+from exits_jax.export.outlines import outlines
 from exits_jax.export.report import NAME, Report
 from exits_jax.export.runs import row_runs
 from exits_jax.export.walk import leave_out_image, lose_scores, without_crowds
@@ -34,8 +35,7 @@ def write_cvat_polygons(
 
     The parts of an object share a `group_id`.
     """
-    del options
-    _write(source, folder / FILE, report, _write_polygons)
+    _write(source, folder / FILE, report, partial(_write_polygons, options=options))
 
 
 def clean(text: str) -> str:
@@ -129,10 +129,14 @@ def _write_mask(
 
 
 def _write_polygons(
-    xml: Xml, item: MaskObject, common: dict[str, str], report: Report
+    xml: Xml,
+    item: MaskObject,
+    common: dict[str, str],
+    report: Report,
+    *,
+    options: Options,
 ) -> None:
-    parts = polygons(item.mask, left=item.left, top=item.top)
-    report.warn("bridged_holes", sum(part.num_holes for part in parts))
+    parts = outlines(item, options, report)
     report.warn("split_objects", int(len(parts) > 1))
     if len(parts) == 1:
         del common["group_id"]

@@ -28,6 +28,7 @@ WRITERS: dict[str, Writer] = {
     "label_studio": write_label_studio,
 }
 KINDS = tuple(WRITERS)
+OUTLINES = ("coco_polygons", "yolo_seg", "labelme", "cvat_polygons")  # take a tolerance
 
 
 def export(source: MaskSource, out: Path, options: Options, report: Report) -> None:

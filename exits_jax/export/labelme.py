@@ -6,7 +6,8 @@ from typing import Any
 
 from exits_jax.export.files import write_json
 from exits_jax.export.masks import ImageMasks, MaskObject, MaskSource, Options
-from exits_jax.export.polygons import INSET, polygons
+from exits_jax.export.outlines import outlines
+from exits_jax.export.polygons import INSET, Polygon
 from exits_jax.export.report import Report
 from exits_jax.export.walk import with_files, without_crowds
 
@@ -25,7 +26,9 @@ def write_labelme(
         objects = without_crowds(image, report)
         shapes: list[dict[str, Any]] = []
         for group, item in enumerate(objects, start=1):
-            shapes += _shapes(item, source.categories[item.category], group, report)
+            parts = outlines(item, options, report, inset=INSET)
+            report.warn("split_objects", int(len(parts) > 1))
+            shapes += _shapes(item, source.categories[item.category], group, parts)
         report.wrote(len(objects))
         content = {
             "version": _VERSION,
@@ -40,11 +43,8 @@ def write_labelme(
 
 
 def _shapes(
-    item: MaskObject, label: str, group: int, report: Report
+    item: MaskObject, label: str, group: int, parts: list[Polygon]
 ) -> list[dict[str, Any]]:
-    parts = polygons(item.mask, left=item.left, top=item.top, inset=INSET)
-    report.warn("bridged_holes", sum(part.num_holes for part in parts))
-    report.warn("split_objects", int(len(parts) > 1))
     return [
         {
             "label": label,

@@ -77,6 +77,7 @@ class Options(NamedTuple):
     """What a person chooses about an export."""
 
     void_border_px: int = 0  # VOC: half width of the border around objects
+    tolerance_px: float = 0.0  # of outlines; 0: exact
     image_prefix: str = ""  # Label Studio: in front of every file name
     images: Path | None = None  # image folder, to be referred to; None: not known
     out: Path | None = None  # where the export will lie; None: where it is written

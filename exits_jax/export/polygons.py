@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from exits_jax.export.lattice import Lattice, trace
+from exits_jax.export.simplify import simplified
 
 # Moves outlines into the object by a quarter of a pixel. Rasterisers that ask for the
 # centre of a pixel see no difference. Those that cut coordinates down to whole pixels
@@ -36,7 +37,12 @@ class Joined(NamedTuple):
 
 
 def polygons(
-    mask: np.ndarray, *, left: int = 0, top: int = 0, inset: float = 0.0
+    mask: np.ndarray,
+    *,
+    left: int = 0,
+    top: int = 0,
+    inset: float = 0.0,
+    tolerance: float = 0.0,
 ) -> list[Polygon]:
     """Turns a mask into one polygon per part, along the edges of its pixels.
 
@@ -47,10 +53,12 @@ def polygons(
         left: Column of the image that the mask's first column is.
         top: Row of the image that the mask's first row is.
         inset: How far outlines are moved into the object, px, 0 to below 0.5.
+        tolerance: How far a vertex that is left out may be from the outline, px, see
+            `simplified`; 0 keeps all.
 
     Returns:
-        The parts from top to bottom, each clockwise as the image is seen. Rasterised
-        by pycocotools they give the mask, exactly.
+        The parts from top to bottom, each clockwise as the image is seen. Without a
+        tolerance, rasterised by pycocotools they give the mask, exactly.
 
     Raises:
         ValueError: If the inset is out of range.
@@ -63,6 +71,13 @@ def polygons(
     rings = {hole.ring[0]: hole.ring for hole in lattice.holes}
     found = []
     for part in lattice.parts:
+        if tolerance > 0:
+            around = [
+                np.array([points[k] for k in ring])
+                for ring in _bounds(part, rings, cuts)
+            ]
+            found.append(_joined_rings(simplified(around, tolerance), (left, top)))
+            continue
         walked, num_holes = _walk(part, points, rings, cuts)
         walked += (left, top)
         found.append(Polygon(_without_repeats(walked), num_holes))
@@ -129,6 +144,23 @@ def _walk(
             num_holes += 1
             todo += [[x, y], points[start], *reversed(rings[start]), [x, y]]
     return np.array(walked), num_holes
+
+
+def _bounds(
+    part: list[int], rings: dict[int, list[int]], cuts: _Cuts
+) -> list[list[int]]:
+    """The outline of a part, then its holes."""
+    bounds = [part]
+    for ring in bounds:  # grows: a hole may be cut free towards another hole
+        holes = [hole for corner in ring for _, _, hole in cuts.get(corner, [])]
+        bounds += [rings[hole] for hole in holes]
+    return bounds
+
+
+def _joined_rings(rings: list[np.ndarray], origin: tuple[int, int]) -> Polygon:
+    """An outline and its holes as one polygon."""
+    whole = joined([Polygon(ring + origin, 0) for ring in rings])
+    return Polygon(whole.points, len(rings) - 1)
 
 
 def _tour(starts: list[int], bridges: dict[int, list[int]]) -> list[int]:

@@ -46,6 +46,8 @@ class Report:
         self.num_images = 0
         self.left_out: list[tuple[Any, str, str]] = []
         self.warnings: Counter[str] = Counter()
+        self._overlaps: list[tuple[float, Any]] = []
+        self._vertices = [0, 0]  # exact, and as written
 
     def leave_out(self, annotation_id: Any, code: str, message: str) -> None:
         """Notes an annotation that is not in the output, and why."""
@@ -63,6 +65,36 @@ class Report:
         if count:
             self.warnings[name] += int(count)
 
+    def simplified(
+        self, annotation_id: Any, iou: float, before: int, after: int
+    ) -> None:
+        """Notes what a tolerance did to the outlines of an object.
+
+        Args:
+            annotation_id: The object.
+            iou: Overlap of what is written with the exact mask.
+            before: Vertices of the exact outlines.
+            after: Vertices of those that are written.
+        """
+        self._overlaps.append((iou, annotation_id))
+        self._vertices[0] += before
+        self._vertices[1] += after
+
+    def _outlines(self) -> dict[str, Any]:
+        """What the tolerance costs; nothing without one."""
+        if not self._overlaps:
+            return {}
+        least, annotation_id = min(self._overlaps, key=lambda pair: pair[0])
+        mean = sum(iou for iou, _ in self._overlaps) / len(self._overlaps)
+        return {
+            "objects": len(self._overlaps),
+            "iou_mean": mean,
+            "iou_min": least,
+            "iou_min_id": annotation_id,
+            "vertices_exact": self._vertices[0],
+            "vertices": self._vertices[1],
+        }
+
     def as_json(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """The content of `export_report.json`.
 
@@ -79,6 +111,7 @@ class Report:
                 f"{len(self.left_out)} left out are not all {self.num_annotations}. "
                 "Every annotation must be accounted for."
             )
+        outlines = self._outlines()
         return {
             "kind": self.kind,
             "counts": {
@@ -94,6 +127,7 @@ class Report:
             "left_out": [
                 dict(zip(("id", "code", "message"), entry)) for entry in self.left_out
             ],
+            **({"outlines": outlines} if outlines else {}),
             "exits_jax": dict(provenance),
         }
 
@@ -103,6 +137,12 @@ class Report:
             f"{self.num_written} objects on {self.num_images} images, "
             f"{len(self.left_out)} left out"
         ]
+        if outlines := self._outlines():
+            lines.append(
+                "outlines have {vertices} vertices, {vertices_exact} would be exact; "
+                "IoU with the exact masks: mean {iou_mean:.3f}, least {iou_min:.3f} "
+                "(annotation {iou_min_id!r:.80})".format(**outlines)
+            )
         lines += [f"{count} {WARNINGS[name]}" for name, count in self.warnings.items()]
         lines += [f"left out: {entry[2]}" for entry in self.left_out[:_MAX_LISTED]]
         if len(self.left_out) > _MAX_LISTED:

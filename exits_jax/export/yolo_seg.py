@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from exits_jax.export.folders import ImagePaths, NameFault, safe_name
 from exits_jax.export.masks import ImageMasks, MaskObject, MaskSource, Options
-from exits_jax.export.polygons import INSET, joined, polygons
+from exits_jax.export.outlines import outlines
+from exits_jax.export.polygons import INSET, joined
 from exits_jax.export.report import NAME, Report
 from exits_jax.export.walk import (
     leave_out_image,
@@ -36,7 +37,7 @@ def write_yolo_seg(
             report.num_images += 1
             path = folder / label
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_lines(image, report), encoding="ascii")
+            path.write_text(_lines(image, options, report), encoding="ascii")
             listed.write(f"./{name}\n")
     (folder / "data.yaml").write_text(_data_yaml(source), encoding="utf-8")
     report.warn("unlinked_images", link_images(folder, places.links, options))
@@ -86,17 +87,15 @@ class _Places:
         )
 
 
-def _lines(image: ImageMasks, report: Report) -> str:
+def _lines(image: ImageMasks, options: Options, report: Report) -> str:
     objects = without_crowds(image, report)
     lose_scores(objects, report)
     report.wrote(len(objects))
-    return "".join(_line(item, image, report) for item in objects)
+    return "".join(_line(item, image, options, report) for item in objects)
 
 
-def _line(item: MaskObject, image: ImageMasks, report: Report) -> str:
-    parts = polygons(item.mask, left=item.left, top=item.top, inset=INSET)
-    outline = joined(parts)
-    report.warn("bridged_holes", outline.num_holes)
+def _line(item: MaskObject, image: ImageMasks, options: Options, report: Report) -> str:
+    outline = joined(outlines(item, options, report, inset=INSET))
     report.warn("bridged_parts", int(outline.num_bridges > 0))
     report.warn("long_outlines", int(len(outline.points) > _MAX_VERTICES))
     numbers = (outline.points / (image.width, image.height)).ravel().tolist()

@@ -8,7 +8,7 @@ import ml_collections as mlc
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.image_folder import advise_on_folder, file_names
 from exits_jax.export.folders import FolderError, check_replaceable
-from exits_jax.export.formats import KINDS, export
+from exits_jax.export.formats import KINDS, OUTLINES, export
 from exits_jax.export.masks import Options
 from exits_jax.export.report import Report
 from exits_jax.phases.mask_file import MaskFile
@@ -47,6 +47,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         )
         options = Options(
             void_border_px=wanted.void_border_px,
+            tolerance_px=wanted.tolerance_px,
             image_prefix=wanted.image_prefix,
             images=images,
         )
@@ -82,6 +83,17 @@ def _check(config: mlc.ConfigDict) -> None:
     if not 0 <= wanted.void_border_px <= 50:
         raise ConfigError(
             f"export.void_border_px = {wanted.void_border_px}: must lie in [0, 50]."
+        )
+    _check_tolerance(wanted.kind, wanted.tolerance_px)
+
+
+def _check_tolerance(kind: str, tolerance: float) -> None:
+    if not 0 <= tolerance <= 50:
+        raise ConfigError(f"export.tolerance_px = {tolerance}: must lie in [0, 50].")
+    if tolerance and kind not in OUTLINES:
+        raise ConfigError(
+            f"export.tolerance_px = {tolerance}: {kind} holds masks, not outlines. "
+            f"Formats with outlines are {', '.join(OUTLINES)}."
         )
 
 

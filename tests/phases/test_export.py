@@ -4,6 +4,7 @@ import logging
 import ml_collections as mlc
 import pytest
 
+from exits_jax.export.formats import KINDS, OUTLINES
 from exits_jax.phases import export
 from exits_jax.phases.workdir import ConfigError, Workdir
 from tests.export import drawn
@@ -16,6 +17,7 @@ def config(**changes):
         "out": "",
         "void_border_px": 0,
         "min_score": 0.0,
+        "tolerance_px": 0.0,
         "image_prefix": "",
     }
     data = {"images": ""}
@@ -114,3 +116,36 @@ def test_paths_that_would_lead_nowhere_are_warned_about(workdir, tmp_path, caplo
     asked.data.images = str(folder)
     export.run(asked, workdir)
     assert f"; {folder / 'right'} has them: --config.data.images=" in caplog.text
+
+
+@pytest.mark.parametrize("kind", OUTLINES)
+def test_a_tolerance_leaves_vertices_out_and_says_what_that_costs(
+    workdir, caplog, kind
+):
+    with caplog.at_level(logging.INFO, "exits_jax"):
+        export.run(config(kind=kind, tolerance_px=1.0), workdir)
+    report = report_of(workdir / "export" / kind)
+    outlines = report["outlines"]
+    assert outlines["objects"] == report["counts"]["written"] == len(drawn.OBJECTS)
+    assert outlines["vertices"] < 0.75 * outlines["vertices_exact"]
+    assert 0.8 < outlines["iou_min"] < outlines["iou_mean"] < 1
+    line = "IoU with the exact masks: mean {iou_mean:.3f}, least {iou_min:.3f} "
+    assert line.format(**outlines) in caplog.text
+
+
+@pytest.mark.parametrize("kind", OUTLINES)
+def test_without_a_tolerance_nothing_is_said_of_outlines(workdir, kind):
+    export.run(config(kind=kind), workdir)
+    assert "outlines" not in report_of(workdir / "export" / kind)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(OUTLINES)))
+def test_a_tolerance_for_masks_is_refused(workdir, kind):
+    with pytest.raises(ConfigError, match=f"tolerance_px = 2.0: {kind} holds masks"):
+        export.run(config(kind=kind, tolerance_px=2.0), workdir)
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, 51.0, float("nan")])
+def test_a_tolerance_out_of_range_is_refused(workdir, tolerance):
+    with pytest.raises(ConfigError, match="export.tolerance_px = .*must lie in"):
+        export.run(config(kind="labelme", tolerance_px=tolerance), workdir)
