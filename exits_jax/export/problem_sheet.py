@@ -202,7 +202,7 @@ def _void(side: int) -> np.ndarray:
 def _tile(record: OddRecord, tile: int) -> Image.Image:
     side = tile * _SHARP
     scale = side / record.view.shape[0]
-    image = Image.fromarray(_resize(record.view, side))
+    image = Image.fromarray(_resize(record.view, (side, side)))
     pen = ImageDraw.Draw(image)
     if record.box is not None and np.isfinite(record.box).all():
         x0, y0, x1, y1 = (np.clip(v * scale, -9, side + 9) for v in record.box)

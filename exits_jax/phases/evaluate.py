@@ -18,7 +18,7 @@ from exits_jax.export.floors import box_mask, grabcut_mask
 from exits_jax.phases.inputs import instances
 from exits_jax.phases.lists import ObjectLists, object_lists
 from exits_jax.phases.order import begin
-from exits_jax.phases.pictures import draw_pictures, spread
+from exits_jax.phases.pictures import METHODS, draw_pictures, spread
 from exits_jax.phases.seen import finder, point_quality, points_in_words
 from exits_jax.phases.verdict import verdict
 from exits_jax.phases.workdir import ConfigError, Workdir
@@ -78,7 +78,18 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         _judge_all(config, None, {}, covers_box, {})
     ious = {found.item.annotation_id: found.ious["EXITS"] for found in measured}
     separated = {found.item.annotation_id for found in measured if found.is_separated}
-    draw_pictures(config, workdir, find, objects, pseudo, truth, ious, separated)
+    draw_pictures(
+        config,
+        workdir,
+        find,
+        objects,
+        pseudo,
+        truth,
+        ious,
+        separated,
+        split=split,
+        classes={kind["id"]: str(kind.get("name", "")) for kind in source.categories},
+    )
     workdir.finish("evaluate")
 
 
@@ -138,7 +149,7 @@ def _write_summary(
         },
         indent=2,
     )
-    name = {"exits": "EXITS", "mil_crf": "MIL + CRF"}[config.loss.method]
+    name = METHODS[config.loss.method]
     _logger.info(
         "masks of %s at threshold %g against the true ones:\n%s\n%s",
         split,

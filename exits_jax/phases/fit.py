@@ -61,8 +61,8 @@ def _size_hints(
     has, wants = _size(have), _size(want)
     if has is None or wants is None or has == wants:
         return []
-    names = {(width, depth): size for size, (width, depth, _) in SIZES.items()}
-    holds, is_now = (_described(size, names) for size in (has, wants))
+    names = _names()
+    holds, is_now = (described(*size) for size in (has, wants))
     said = f"{name} holds {holds}, the model is {is_now}. "
     if has not in names or wants not in names:
         flags = [f"--config.model.{field}={n}" for field, n in zip(_FIELDS, has)]
@@ -84,9 +84,15 @@ def _size(shapes: _Shapes) -> tuple[int, int] | None:
     return (table[-1], max(blocks) + 1) if table and blocks else None
 
 
-def _described(size: tuple[int, int], names: dict[tuple[int, int], str]) -> str:
-    known = f"a ViT-{names[size].capitalize()}" if size in names else "an encoder"
-    return f"{known} ({size[0]} wide, {size[1]} blocks)"
+def described(width: int, depth: int) -> str:
+    """An encoder in words, with the name of the usual sizes."""
+    size = _names().get((width, depth))
+    known = f"a ViT-{size.capitalize()}" if size else "an encoder"
+    return f"{known} ({width} wide, {depth} blocks)"
+
+
+def _names() -> dict[tuple[int, int], str]:
+    return {(width, depth): size for size, (width, depth, _) in SIZES.items()}
 
 
 def _layout_hints(have: _Shapes, want: _Shapes) -> list[str]:

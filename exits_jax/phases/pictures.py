@@ -11,11 +11,14 @@ from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window
 from exits_jax.export import rle
 from exits_jax.export.contact_sheet import Panel, write_contact_sheet
+from exits_jax.phases.fit import described
+from exits_jax.phases.options import encoder_config
 from exits_jax.phases.seen import Find, crop_mask, look_at, true_mask_of
 from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
 NAME = "contact_sheet.png"
+METHODS = {"exits": "EXITS", "mil_crf": "MIL + CRF"}
 
 
 def draw_pictures(
@@ -27,8 +30,24 @@ def draw_pictures(
     truth: Mapping[Any, Any],
     ious: dict[Any, float],
     separated: set,
+    *,
+    split: str,
+    classes: Mapping[Any, str],
 ) -> None:
-    """Draws `evaluate.num_pictures` objects, separated ones first."""
+    """Draws `evaluate.num_pictures` objects, separated ones first.
+
+    Args:
+        config: The configuration.
+        workdir: The run.
+        find: What the point retrieval finds in a batch of crops.
+        objects: All objects of the split.
+        pseudo: Their pseudo masks by annotation id.
+        truth: Their true masks by annotation id.
+        ious: How well the two agree, likewise.
+        separated: Ids of objects in several parts.
+        split: Where the objects are from.
+        classes: Names by category id.
+    """
     chosen = _choose(objects, separated, config.evaluate.num_pictures)
     if not chosen:
         return
@@ -54,11 +73,24 @@ def draw_pictures(
                 true_mask=None
                 if true_mask is None
                 else crop_mask(true_mask, window, size),
-                title=f"id {item.annotation_id}"
-                + ("" if iou is None else f"  IoU {iou:.2f}"),
+                title=f"{classes.get(item.category_id, item.category_id)}"
+                + ("" if iou is None else f", IoU {iou:.2f}")
+                + f", id {item.annotation_id}",
+                extent=(window.x1 - window.x0, window.y1 - window.y0),
             )
         )
-    write_contact_sheet(workdir / NAME, panels)
+    encoder = encoder_config(config, role="generator")
+    method = METHODS[config.loss.method]
+    model = described(encoder.dim, encoder.depth)
+    shown = f"{len(panels)} of {len(objects)} objects"
+    shown += ", those in several parts first" if separated else ""
+    write_contact_sheet(
+        workdir / NAME,
+        panels,
+        heading=f"{workdir.path.resolve().name}: {method} on {split}",
+        note=f"Model: {model}, crops of {size} px, masks above "
+        f"{config.generate.threshold:g}. {shown}",
+    )
     _logger.info("pictures: %s", workdir / NAME)
 
 

@@ -127,3 +127,63 @@ def test_refuses_a_sheet_without_panels():
 def test_refuses_a_layout_without_room(wrong):
     with pytest.raises(ValueError, match="at least one column"):
         contact_sheet.draw_contact_sheet([panel()], **wrong)
+
+
+def is_void(pixels):
+    return (pixels == (243, 244, 246)).all(-1)
+
+
+@pytest.mark.parametrize(
+    ("extent", "rows", "columns"),
+    [((320, 160), (40, 120), (0, 160)), ((100, 400), (0, 160), (60, 100))],
+)
+def test_photographs_have_their_own_proportions(extent, rows, columns):
+    sheet = contact_sheet.draw_contact_sheet([panel(extent=extent)])
+    inside = ~is_void(tile_at(sheet, 0))[12:-12, 12:-12]  # without the round corners
+    found = [np.flatnonzero(inside.any(axis)) + 12 for axis in (1, 0)]
+    for places, (first, last) in zip(found, (rows, columns)):
+        assert places[0] == max(first, 12) and places[-1] == min(last, 148) - 1
+
+
+def test_clicks_stay_where_they_are_in_a_wide_photograph():
+    tile = tile_at(contact_sheet.draw_contact_sheet([panel(extent=(2, 1))]), 0)
+    for x, y in panel().extreme_points:
+        assert is_red(tile[int(40 + y * 80 / 48), int(x * 160 / 48)])
+
+
+def test_a_very_thin_photograph_can_still_be_seen():
+    sheet = contact_sheet.draw_contact_sheet([panel(extent=(1, 1000))])
+    middle = ~is_void(tile_at(sheet, 0))[80]
+    assert 24 <= middle.sum() <= 32
+
+
+def test_a_heading_and_a_note_come_above_everything_else():
+    plain = contact_sheet.draw_contact_sheet([panel()])
+    sheet = contact_sheet.draw_contact_sheet(
+        [panel()], heading="run: EXITS on val", note="long " * 1000
+    )
+    assert sheet.shape[1] == plain.shape[1]
+    head = sheet.shape[0] - plain.shape[0]
+    assert head > 40 and (sheet[:head] < 128).any()
+    np.testing.assert_array_equal(sheet[head + 20 :], plain[20:])
+
+
+def legend_of(sheet):
+    return sheet[16:56].astype(int)  # at most two rows; no tile begins there
+
+
+def test_the_legend_has_every_colour_of_the_sheet_and_no_other():
+    full = legend_of(contact_sheet.draw_contact_sheet([panel()]))
+    bare = panel(scores=None, pseudo_fg=None, pseudo_bg=None, true_mask=None)
+    short = legend_of(contact_sheet.draw_contact_sheet([bare]))
+    colors = [(226, 52, 63), (31, 158, 84), (255, 122, 24), (38, 132, 255)]
+    has = lambda legend, color: (abs(legend - color).max(-1) < 12).any()
+    assert [has(full, color) for color in colors] == [True] * 4
+    assert [has(short, color) for color in colors] == [True, False, True, False]
+
+
+def test_a_narrow_sheet_has_a_legend_of_several_rows():
+    tall = contact_sheet.draw_contact_sheet([panel()] * 3, columns=1, tile=60)
+    wide = contact_sheet.draw_contact_sheet([panel()] * 3, columns=1, tile=160)
+    strips = lambda tile: 3 * (22 + tile + 8) - 8
+    assert tall.shape[0] - strips(60) > wide.shape[0] - strips(160)
