@@ -18,7 +18,6 @@ LAYOUTS = {
     "1x8": (1, 8, (1, 8)),
     "2 processes, 2x4": (2, 4, (2, 4)),
 }
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +30,18 @@ def warm(tmp_path_factory):
     config.train.steps = NUM_STEPS
     config.train.checkpoint_every = 50
     flags = toy.as_flags(config)
-    for phase in ("prepare", "warmup"):
-        ((status, said),) = finish_all(
-            start_processes(
-                [*flags, f"--phase={phase}"],
-                num_processes=1,
-                devices=1,
-                env=FAST_COMPILE,
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JAX_COMPILATION_CACHE_DIR")
+        for phase in ("prepare", "warmup"):
+            ((status, said),) = finish_all(
+                start_processes(
+                    [*flags, f"--phase={phase}"],
+                    num_processes=1,
+                    devices=1,
+                    env=FAST_COMPILE,
+                )
             )
-        )
-        assert status == 0, said
+            assert status == 0, said
     return folder, flags
 
 
@@ -68,6 +69,7 @@ def alone(warm):
     return _train(warm, "alone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_losses_do_not_depend_on_devices_and_processes(warm, alone, name):
     rows = _train(warm, name, *LAYOUTS[name])
@@ -78,13 +80,15 @@ def test_losses_do_not_depend_on_devices_and_processes(warm, alone, name):
         )
 
 
+@pytest.mark.slow
 def test_compiled_programs_outlive_the_process(warm):
     kept = [path.name for path in (warm[0] / "warm" / "compilation_cache").iterdir()]
     assert any("train_step" in name for name in kept)
 
 
-def test_two_processes_do_all_phases_with_split_parameters(warm, tmp_path):
-    config = toy.config_for(warm[0], tmp_path / "run", batch_size=4, mesh__fsdp=2)
+def test_two_processes_do_all_phases_with_split_parameters(tmp_path):
+    toy.write_dataset(tmp_path / "data", num_images=10)
+    config = toy.config_for(tmp_path / "data", tmp_path / "run", mesh__fsdp=2)
     config.warmup.steps = config.train.steps = 2
     ends = finish_all(
         start_processes(

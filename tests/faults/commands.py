@@ -11,8 +11,8 @@ from tests.processes import start_processes
 STEPS = 120
 
 
-def flags_for(dataset: Path, workdir: Path, **changes) -> list[str]:
-    """Phase train alone, by boxes and colours: one compiled step."""
+def config_for(dataset: Path, workdir: Path, **changes):
+    """A training by boxes and colours: one compiled step."""
     changes = {
         "loss__method": "mil_crf",
         "train__steps": STEPS,
@@ -20,12 +20,16 @@ def flags_for(dataset: Path, workdir: Path, **changes) -> list[str]:
         "train__checkpoint_every": 10,
         **changes,
     }
-    config = toy.config_for(dataset, workdir, **changes)
-    return [*toy.as_flags(config), "--phase=train"]
+    return toy.config_for(dataset, workdir, **changes)
+
+
+def flags_for(dataset: Path, workdir: Path, **changes) -> list[str]:
+    """Its phase train alone."""
+    return [*toy.as_flags(config_for(dataset, workdir, **changes)), "--phase=train"]
 
 
 def start(
-    flags: list[str], *, num_processes=1, devices=1, **options
+    flags: list[str], *, num_processes=1, devices=4, **options
 ) -> list[subprocess.Popen]:
     return start_processes(
         flags, num_processes=num_processes, devices=devices, **options

@@ -31,7 +31,6 @@ import pytest
 from exits_jax import main
 from tests import toy
 from tests.faults import commands
-from tests.processes import finish_all
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +51,12 @@ def prepared(dataset, made_once):
 
 @pytest.fixture(scope="session")
 def whole(dataset, prepared, made_once):
-    """A run on one device without any fault."""
+    """A run on four devices without any fault."""
 
     def run(workdir):
         shutil.copytree(prepared, workdir)
-        flags = commands.flags_for(dataset, workdir, train__keep_checkpoints=12)
-        ((status, said),) = finish_all(commands.start(flags))
-        assert status == main.OK, said
+        config = commands.config_for(dataset, workdir, train__keep_checkpoints=12)
+        assert main.run(config, "train") == main.OK
 
     return made_once("faults_whole", run)
 

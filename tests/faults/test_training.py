@@ -1,4 +1,4 @@
-"""A training run under faults, as a command in a process of its own."""
+"""A training run under faults; in a process of its own where the fault needs it."""
 
 import os
 import resource
@@ -13,8 +13,6 @@ from tests import toy
 from tests.faults import commands
 from tests.processes import finish_all
 from tests.waiting import wait_until
-
-pytestmark = pytest.mark.slow
 
 
 def _finish(flags, **options):
@@ -53,6 +51,7 @@ def test_f02_f03_a_run_killed_while_saving_and_then_interrupted_goes_on_bit_for_
     _assert_same_as(whole, workdir)
 
 
+@pytest.mark.slow
 def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(dataset, workdir, whole):
     flags = commands.flags_for(dataset, workdir)
     started = commands.start(flags)
@@ -73,20 +72,21 @@ def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(dataset, workdir, w
 
 
 def test_f08_a_broken_newest_checkpoint_gives_way_to_the_one_before(
-    dataset, whole, tmp_path
+    dataset, whole, tmp_path, capsys
 ):
     workdir = tmp_path / "run"
     commands.unfinished(whole, workdir, at=110)
     manifest = commands.folder(workdir) / "110" / "params" / "manifest.ocdbt"
     manifest.write_bytes(manifest.read_bytes()[:20])
-    flags = commands.flags_for(dataset, workdir)
-    status, said = _finish([*flags, "--config.train.strict_resume=True"])
-    assert status == main.BAD_INPUT, said
+    config = commands.config_for(dataset, workdir, train__strict_resume=True)
+    assert main.run(config, "train") == main.BAD_INPUT
+    said = capsys.readouterr().err
     assert "The newest checkpoint in " in said and "from checkpoint 100" in said
     assert 110 in commands.saved(workdir)
 
-    status, said = _finish(flags)
-    assert status == main.OK, said
+    config.train.strict_resume = False
+    assert main.run(config, "train") == main.OK
+    said = capsys.readouterr().err
     assert "checkpoint 110 in " in said and "is now called 110.broken" in said
     assert "going on from step 100" in said
     assert (commands.folder(workdir) / "110.broken").exists()
@@ -94,13 +94,13 @@ def test_f08_a_broken_newest_checkpoint_gives_way_to_the_one_before(
 
 
 def test_f12_a_run_that_only_makes_nan_stops_with_steps_and_annotations(
-    dataset, workdir
+    dataset, workdir, capsys
 ):
-    flags = commands.flags_for(
+    config = commands.config_for(
         dataset, workdir, train__lr=1e38, train__ramp_up=0.0, train__max_bad_steps=3
     )
-    status, said = _finish(flags)
-    assert status == main.FAILED, said
+    assert main.run(config, "train") == main.FAILED
+    said = capsys.readouterr().err
     assert said.count(" was skipped: loss/total is ") == 5  # warned of 4, an error
     assert "With it 4 steps were skipped, more than train.max_bad_steps = 3" in said
     ids = [
@@ -111,6 +111,7 @@ def test_f12_a_run_that_only_makes_nan_stops_with_steps_and_annotations(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_f20_the_environment_has_no_effect(dataset, workdir, whole):
     strange = {
         "TZ": "Pacific/Kiritimati",
@@ -167,6 +168,7 @@ def killed(dataset, on_eight, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_f10_a_run_of_two_processes_goes_on_in_one_with_the_same_losses(
     dataset, on_eight, killed, tmp_path, devices

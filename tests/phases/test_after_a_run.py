@@ -9,20 +9,33 @@ from exits_jax import main
 from tests import toy
 
 
-@pytest.fixture
-def finished(whole_run, dataset, tmp_path):
-    """A finished run of its own, with images that may be spoiled."""
-    shutil.copytree(dataset, tmp_path / "data")
-    config = toy.config_for(tmp_path / "data", tmp_path / "run")
+@pytest.fixture(scope="module")
+def once(dataset, tmp_path_factory):
+    """A short run, and a copy of it and its data as they were."""
+    folder = tmp_path_factory.mktemp("after")
+    shutil.copytree(dataset, folder / "data")
+    config = toy.config_for(folder / "data", folder / "run")
     config.train.steps = config.warmup.steps = 1
     assert main.run(config) == main.OK
-    return config, tmp_path
+    for name in ("data", "run"):
+        shutil.copytree(folder / name, folder / "before" / name)
+    return config, folder
+
+
+@pytest.fixture
+def finished(once):
+    """A finished run, with images that may be spoiled."""
+    config, folder = once
+    for name in ("data", "run"):
+        shutil.rmtree(folder / name)
+        shutil.copytree(folder / "before" / name, folder / name)
+    return config.copy_and_resolve_references(), folder
 
 
 def test_masks_are_not_replaced_by_none_when_the_images_are_gone(finished, capsys):
     config, folder = finished
     before = (folder / "run" / "pseudo_masks.json").read_bytes()
-    shutil.move(folder / "data" / "images", folder / "elsewhere")
+    shutil.rmtree(folder / "data" / "images")
     config.generate.threshold = 0.3
     assert main.run(config, "generate") == main.PARTIAL
     said = capsys.readouterr().err

@@ -13,7 +13,6 @@ from exits_jax import main
 from exits_jax.export import rle
 from tests import toy
 
-pytestmark = pytest.mark.slow
 GROUPS = {"all", "small", "medium", "large", "separated"}
 VALUES = {"object_miou", "class_miou", "count"}
 SPLITS = {"train": "", "val": "val"}

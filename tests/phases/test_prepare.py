@@ -272,11 +272,11 @@ def patched_run(tmp_path_factory):
     for number, mode in ((9, "L"), (10, "CMYK")):
         path = folder / "images" / f"{number:04d}.jpg"
         Image.open(path).convert(mode).save(path)
-    assert main.run(toy.config_for(folder, folder / "run")) == main.OK
+    config = toy.config_for(folder, folder / "run", warmup__steps=1, train__steps=1)
+    assert main.run(config) == main.OK
     return folder
 
 
-@pytest.mark.slow
 def test_a_run_with_skipped_records_accounts_for_every_annotation(patched_run):
     made = json.loads((patched_run / "run" / "pseudo_masks.json").read_text())
     reasons = json.loads((patched_run / "run" / "skipped.json").read_text())
@@ -288,7 +288,6 @@ def test_a_run_with_skipped_records_accounts_for_every_annotation(patched_run):
     assert all(entry["code"] and entry["message"] for entry in reasons)
 
 
-@pytest.mark.slow
 def test_a_broken_true_mask_costs_no_object_its_pseudo_mask(patched_run):
     made = json.loads((patched_run / "run" / "pseudo_masks.json").read_text())
     by_id = {record["id"]: record for record in made["annotations"]}

@@ -21,9 +21,9 @@ def _run(config, *phases):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_shards_train_the_same_parameters_without_the_images(folder, num_workers):
-    files = toy.config_for(folder, folder / "files")
-    _run(files, "prepare", "warmup")
+def test_shards_train_the_same_parameters_without_the_images(
+    folder, whole_run, num_workers
+):
     packed = toy.config_for(
         folder,
         folder / "packed",
@@ -35,7 +35,7 @@ def test_shards_train_the_same_parameters_without_the_images(folder, num_workers
     shutil.rmtree(folder / "images")
     _run(packed, "warmup")
     toy.assert_same(
-        toy.checkpoint(folder / "files", "warmup"),
+        toy.checkpoint(whole_run, "warmup"),
         toy.checkpoint(folder / "packed", "warmup"),
     )
 

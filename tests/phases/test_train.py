@@ -4,7 +4,6 @@ import copy
 import inspect
 import json
 import signal
-import time
 
 import jax
 import numpy as np
@@ -13,8 +12,6 @@ import pytest
 from exits_jax import main
 from exits_jax.phases import runs
 from tests import toy
-
-pytestmark = pytest.mark.slow
 
 
 def _without_masks(source):
@@ -98,46 +95,46 @@ def test_no_run_compiles_a_step_twice(resumed):
             assert seen["make_labels"].func._cache_size() == 1
 
 
-@pytest.fixture(scope="module")
-def one_device_run(dataset, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("one") / "whole"
-    flags = toy.as_flags(toy.config_for(dataset, workdir))
-    process = toy.start(*flags)
-    status, said = toy.finish(process)
-    assert status == main.OK, said
-    return workdir
-
-
 def test_sigterm_saves_and_the_same_command_goes_on_bit_for_bit(
-    dataset, one_device_run, tmp_path
+    dataset, whole_run, tmp_path, monkeypatch, capsys
 ):
+    def stopping(*args, **kwargs):
+        step_fn = jitted_step(*args, **kwargs)
+
+        def step(state, batch):
+            if kwargs["make_labels"] and int(state.step) == 17:
+                signal.raise_signal(signal.SIGTERM)
+            return step_fn(state, batch)
+
+        return step
+
+    jitted_step = runs.jitted_step
     workdir = tmp_path / "stopped"
-    flags = toy.as_flags(toy.config_for(dataset, workdir))
-    process = toy.start(*flags)
-    log = workdir / "metrics.jsonl"
-    while process.poll() is None and (
-        not log.exists() or len(toy.rows(workdir, "train")) < 3
-    ):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
-    status, said = toy.finish(process)
-    assert status == main.TRY_AGAIN, said
-    assert "is saved at step" in said and "Traceback" not in said
-    assert 3 <= toy.checkpoint(workdir, "train")["step"] < 30
+    config = toy.config_for(dataset, workdir)
+    monkeypatch.setattr(runs, "jitted_step", stopping)
+    assert main.run(config) == main.TRY_AGAIN
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert "train was asked to stop and is saved at step 18." in said
+    assert toy.checkpoint(workdir, "train")["step"] == 18
     assert not (workdir / "pseudo_masks.json").exists()
     assert not toy.leftovers(workdir)
 
-    status, said = toy.finish(toy.start(*flags))
-    assert status == main.OK, said
-    assert "going on from step" in said
+    assert main.run(config) == main.OK
+    assert "going on from step 18" in capsys.readouterr().err
     toy.assert_same(
-        toy.checkpoint(one_device_run, "train"), toy.checkpoint(workdir, "train")
+        toy.checkpoint(whole_run, "train"), toy.checkpoint(workdir, "train")
     )
 
 
-def test_one_device_learns_what_four_learn(whole_run, one_device_run):
+@pytest.mark.slow
+def test_one_device_learns_what_four_learn(dataset, whole_run, tmp_path):
+    workdir = tmp_path / "one"
+    flags = toy.as_flags(toy.config_for(dataset, workdir))
+    status, said = toy.finish(toy.start(*flags))
+    assert status == main.OK, said
     for run in ("warmup", "train"):
-        four, one = toy.rows(whole_run, run), toy.rows(one_device_run, run)
+        four, one = toy.rows(whole_run, run), toy.rows(workdir, run)
         assert len(four) == len(one)
         np.testing.assert_allclose(
             [row["loss/total"] for row in one],

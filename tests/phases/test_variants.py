@@ -7,8 +7,6 @@ import pytest
 from exits_jax import main
 from tests import toy
 
-pytestmark = pytest.mark.slow
-
 
 def _boxes_only(source):
     for record in source["annotations"]:
@@ -23,7 +21,9 @@ def box_run(dataset, tmp_path_factory):
     _boxes_only(source)
     toy.write_annotations(folder, source)
     (folder / "images").symlink_to(dataset / "images")
-    config = toy.config_for(folder, folder / "run", similarity__select=True)
+    config = toy.config_for(
+        folder, folder / "run", similarity__select=True, train__steps=4
+    )
     assert main.run(config) == main.OK
     return folder / "run"
 
@@ -32,7 +32,7 @@ def test_boxes_alone_fall_back_on_tightness(box_run):
     fallback = [
         row["points/mil_fallback_fraction"] for row in toy.rows(box_run, "train")
     ]
-    assert fallback == [1.0] * 30
+    assert fallback == [1.0] * 4
 
 
 def test_boxes_alone_leave_the_choice_of_layers_to_the_configuration(box_run):
@@ -42,7 +42,7 @@ def test_boxes_alone_leave_the_choice_of_layers_to_the_configuration(box_run):
 
 def test_crowds_are_neither_trained_on_nor_labeled(box_run):
     position = json.loads(
-        next((box_run / "checkpoints" / "train" / "30").glob("input/*")).read_text()
+        next((box_run / "checkpoints" / "train" / "4").glob("input/*")).read_text()
     )
     assert position["num_samples"] == 15  # of 16
     ids = {
