@@ -102,7 +102,7 @@ class _Summary:
             return
         hits, with_clicks, box_iou, score = self._sums
         _logger.info(
-            "%s: %d masks, %d skipped; %d cover their whole box; mean probability "
+            "%s: %d masks, %d skipped; %d filling the whole box; mean probability "
             "%.3f\n"
             "  agreement with the annotation only, which says nothing about the shape: "
             "%sbounding box %.3f (IoU with the annotated one)",

@@ -90,10 +90,11 @@ def fit(
     if checkpoints.latest_step is not None:
         state, found, skipped_steps = checkpoints.restore(state)
         _check_same_input(found, source.position, run)
-        _logger.info("%s: going on from step %d", run, int(state.step))
     start = int(state.step)
     if start >= cadence.num_steps:
         return state
+    if start:
+        _logger.info("%s: going on from step %d", run, start)
     rows_per_step = source.position.global_batch
     window = Window(
         run,
