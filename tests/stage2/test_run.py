@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import drawn
@@ -16,6 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from exits_jax.stage2.__main__ import main
+from tests.waiting import CEILING_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/mmdet/condinst_vit_tiny.py"
@@ -152,29 +152,30 @@ def start(data, *further, before=()):
     return subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=ROOT)
 
 
-def wait_for(path, process, seconds=120):
-    until = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, (path.parents[1] / "log").read_text()
-        assert time.monotonic() < until
-        time.sleep(0.1)
+def said_by(data):
+    return (data / "log").read_text()
+
+
+def wait_for(happened, process, data):
+    wait_until(lambda: happened() or process.poll() is not None)
+    assert process.poll() is None, said_by(data)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how, status", [(signal.SIGTERM, 75), (signal.SIGKILL, -9)])
 def test_a_stopped_training_goes_on_where_it_was(data, how, status):
     process = start(data, "--iterations=8")
-    wait_for(data / "run/iter_2.pth", process)
-    time.sleep(0.2)
+    # Written when the first checkpoint is whole.
+    wait_for((data / "run/last_checkpoint").exists, process, data)
     process.send_signal(how)
-    assert process.wait(60) == status, (data / "log").read_text()
+    assert process.wait(CEILING_S) == status, said_by(data)
     reached = newest(data / "run")["meta"]["iter"]
     assert 2 <= reached < 8
     if how == signal.SIGTERM:
-        assert "Run the same command again to go on." in (data / "log").read_text()
+        assert "Run the same command again to go on." in said_by(data)
     again = start(data, "--iterations=8")
-    assert again.wait(300) == 0, (data / "log").read_text()
-    said = (data / "log").read_text()
+    assert again.wait(CEILING_S) == 0, said_by(data)
+    said = said_by(data)
     assert f"iter_{reached}.pth" in said
     assert newest(data / "run")["meta"]["iter"] == 8
     assert figures(data)["iterations"] == 8
@@ -184,12 +185,11 @@ def test_a_stopped_training_goes_on_where_it_was(data, how, status):
 def test_a_signal_ends_the_check_and_the_test_too(data):
     val = ["--set=default_hooks.logger.interval=1"]
     process = start(data, "--iterations=2", *val)
-    wait_for(data / "run/iter_2.pth", process)
-    time.sleep(0.3)  # validates, or tests
+    wait_for(lambda: "Iter(val)" in said_by(data), process, data)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 75, (data / "log").read_text()
-    assert "Stopped. Run the same command again" in (data / "log").read_text()
-    assert start(data, "--iterations=2", *val).wait(300) == 0
+    assert process.wait(CEILING_S) == 75, said_by(data)
+    assert "Stopped. Run the same command again" in said_by(data)
+    assert start(data, "--iterations=2", *val).wait(CEILING_S) == 0
     assert figures(data)["iterations"] == 2
 
 
@@ -200,8 +200,8 @@ PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"
 def test_two_processes_without_gpus_train_and_write_figures_once(data):
     given = ["--iterations=2", "--no-check", "--launcher=pytorch"]
     process = start(data, *given, before=PROCESSES)
-    assert process.wait(300) == 0, (data / "log").read_text()
-    said = (data / "log").read_text()
+    assert process.wait(CEILING_S) == 0, said_by(data)
+    said = said_by(data)
     assert "batches of 4" in said and said.count("mask AP") == 1
     assert figures(data)["iterations"] == 2
 
