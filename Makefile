@@ -5,12 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?=
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help quickstart test stage2-env test-stage2 lint hooks clean
+.PHONY: help quickstart test test-all env stage2-env test-stage2 lint hooks clean
 
 help:
 	@echo "make quickstart  the whole of stage 1 on drawn scenes, on a CPU"
-	@echo "make test        tests of stage 1; PYTEST_FLAGS='-k launch' picks some"
+	@echo "make test        tests of stage 1 in minutes; PYTEST_FLAGS='-k launch' picks some"
+	@echo "make test-all    with those that take long; WORKERS=2 processes share them,"
+	@echo "                 WORKERS=0 is for debuggers"
 	@echo "make stage2-env  PyTorch and mmdet in .venv-stage2; builds mmcv once"
 	@echo "make test-stage2 tests of stage 2, in that environment"
 	@echo "make lint        style, import contract and types"
@@ -22,8 +26,13 @@ quickstart: $(VENV)/.base
 	@echo "pictures: runs/quickstart/contact_sheet.png  masks: runs/quickstart/pseudo_masks.json"
 	@echo "table: runs/quickstart/log.txt  numbers: runs/quickstart/evaluation.json"
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: env
+	$(PYTEST) -m "not slow" $(PYTEST_FLAGS)
+
+test-all: env
+	$(PYTEST) $(PYTEST_FLAGS)
+
+env: $(VENV)/.dev
 
 stage2-env:
 	PYTHON=$(PYTHON) launch/stage2_env.sh
