@@ -72,7 +72,8 @@ class Workdir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._lock: IO[str] | None = None
+        self._is_taken = False
+        self._lock: IO[str] | None = None  # of the first process
 
     def __truediv__(self, name: str) -> Path:
         """A file or folder inside."""
@@ -86,6 +87,7 @@ class Workdir:
                 process, or if another process of this run could not take it.
         """
         self._together(self._take)
+        self._is_taken = True
 
     def open(
         self,
@@ -108,7 +110,7 @@ class Workdir:
             ConfigError: As `take`, or if the folder holds one of the phases with
                 another configuration.
         """
-        if self._lock is None:
+        if not self._is_taken:
             self.take()
         self._together(lambda: self._open(config, phases, builds_on or {}, redo))
 
@@ -164,6 +166,7 @@ class Workdir:
 
     def close(self) -> None:
         """Lets other processes use the folder; the end of the process does the same."""
+        self._is_taken = False
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -104,10 +104,10 @@ class Progress:
             self._warm_up -= 1
             if self._warm_up <= 0:
                 self._paced_from = now, self._done
+        self._draw(self._state(), refresh=False)  # a message would draw the old one
         if now - self._said_at >= LINE_EVERY_S:
             place = f"{self._unit} {self._done} of {self._total}"
             self._say(", ".join([place, *self._state()]))
-        self._draw(self._state(), refresh=False)
         if not self._bar.update(count) and was_doing:
             self._bar.refresh()
 

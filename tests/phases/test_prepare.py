@@ -301,7 +301,7 @@ def test_columns_that_are_gone_are_named(folder, capsys):
     assert main.run(config, "prepare") == main.OK
     shutil.rmtree(folder / "run" / "annotations" / "train_columns")
     said = _refused(config, capsys, status=main.USAGE)
-    assert "train_columns" in said and "prepare.json" in said
+    assert "train_columns" in said and "--redo=prepare" in said
 
 
 @pytest.mark.parametrize("number", ["1e400", "9" * 5000])
