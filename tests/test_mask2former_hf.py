@@ -148,27 +148,27 @@ def test_the_saved_model_knows_its_classes(recipe, tmp_path, content):
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(recipe, tmp_path, content):
-    recipe.main(arguments(tmp_path, content, "--save-every=1", steps=4, out="whole"))
+    recipe.main(arguments(tmp_path, content, "--save-every=1", steps=2, out="whole"))
     kill = RuntimeError("stopped")
     step, seen = recipe.train_step, []
 
-    def stop_at_the_third(*args):
+    def stop_at_the_second(*args):
         seen.append(1)
-        if len(seen) == 3:
+        if len(seen) == 2:
             raise kill
         return step(*args)
 
-    command = arguments(tmp_path, content, "--save-every=1", steps=4)
-    recipe.train_step = stop_at_the_third
+    command = arguments(tmp_path, content, "--save-every=1", steps=2)
+    recipe.train_step = stop_at_the_second
     try:
         with pytest.raises(RuntimeError, match="stopped"):
             recipe.main(command)
     finally:
         recipe.train_step = step
-    assert [f.name for f in (tmp_path / "out").iterdir()] == ["step-2"]
+    assert [f.name for f in (tmp_path / "out").iterdir()] == ["step-1"]
     assert recipe.main(command) == 0
-    expected = weights(recipe, tmp_path / "whole" / "step-4")
-    actual = weights(recipe, tmp_path / "out" / "step-4")
+    expected = weights(recipe, tmp_path / "whole" / "step-2")
+    actual = weights(recipe, tmp_path / "out" / "step-2")
     for name, value in expected.items():
         torch.testing.assert_close(actual[name], value, rtol=1e-5, atol=1e-6)
 
