@@ -14,6 +14,8 @@ from exits_jax.models.vit import (
     VisionTransformer,
     VitConfig,
     attend_by_head,
+    by_token,
+    gelu,
     sincos_table,
     vit_config,
 )
@@ -69,6 +71,21 @@ def test_features_and_attention_match_the_reference(class_token):
         )
         for actual, each in zip(maps, expected, strict=True):
             np.testing.assert_allclose(actual[crop], each, rtol=1e-4, atol=1e-6)
+
+
+def test_the_gelu_is_the_exact_one_in_bfloat16_too():
+    x = jnp.linspace(-8, 8, 1001)
+    half = x.astype(jnp.bfloat16)
+    exact = lambda values: reference.gelu(np.asarray(values, np.float64))
+    np.testing.assert_allclose(gelu(x), exact(x), rtol=1e-6, atol=2e-6)
+    rounded = np.asarray(gelu(half), np.float64)
+    np.testing.assert_allclose(rounded, exact(half), rtol=2**-8, atol=2e-6)
+
+
+def test_a_layer_by_token_is_the_layer():
+    layer = nnx.Linear(4, 6, rngs=nnx.Rngs(0))
+    tokens = jax.random.normal(jax.random.key(0), (2, 3, 4))
+    np.testing.assert_allclose(by_token(layer, tokens), layer(tokens), rtol=1e-6)
 
 
 def test_rows_of_an_attention_sum_to_one():
