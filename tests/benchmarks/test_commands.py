@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,25 @@ def test_the_retrieval_is_timed_with_what_it_replaces(capsys):
         "T^infinity by a general solve",
     } <= rows_of(printed)
     assert "3 hops, vectors over T^3: " in printed
+
+
+def test_the_cpu_time_of_a_run_is_listed_by_phase(monkeypatch, capsys):
+    from benchmarks import phases
+
+    done = []
+    runs = {name: partial(done.append, name) for name in ("prepare", "train")}
+
+    def run_all(argv):
+        for run in runs.values():
+            run()
+        return 0
+
+    monkeypatch.setattr(phases.command, "PHASES", runs)
+    monkeypatch.setattr(phases.command, "main", run_all)
+    assert phases.main([]) == 0
+    assert done == ["prepare", "train"]
+    titles = rows_of(capsys.readouterr().out)
+    assert titles == {"phase", "start", "prepare", "train", "all"}
 
 
 @pytest.mark.slow
