@@ -2,7 +2,7 @@
 
 python -m benchmarks.phases --config=configs/quickstart.py --workdir=runs/timed
 
-Runs what is not done in WORKDIR, as `exits_jax.main` does, and prints a table. "start"
+Runs what is not done in WORKDIR, as `exits-jax run` does, and prints a table. "start"
 is what goes before the first phase: the imports above all.
 """
 
@@ -10,19 +10,18 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app
-
+from exits_jax import __main__ as console
 from exits_jax import main as command
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs, then prints; returns the exit status of the run."""
+def main(words: Sequence[str]) -> int:
+    """Runs as `exits-jax run` does, then prints; returns the exit status."""
     phases = command.PHASES.copy()
     seconds = {"start": _cpu_s()}
     for name, run in phases.items():
         command.PHASES[name] = _timed(name, run, seconds)
     try:
-        status = command.main(argv)
+        status = console.console(["run", *words])
     finally:
         command.PHASES.update(phases)
     print(table(seconds))
@@ -55,4 +54,4 @@ def _cpu_s() -> float:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main(sys.argv[1:]))

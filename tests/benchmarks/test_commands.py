@@ -48,14 +48,14 @@ def test_the_cpu_time_of_a_run_is_listed_by_phase(monkeypatch, capsys):
     done = []
     runs = {name: partial(done.append, name) for name in ("prepare", "train")}
 
-    def run_all(argv):
+    def run_all(_):
         for run in runs.values():
             run()
         return 0
 
     monkeypatch.setattr(phases.command, "PHASES", runs)
     monkeypatch.setattr(phases.command, "main", run_all)
-    assert phases.main([]) == 0
+    assert phases.main(["--config=tiny"]) == 0
     assert done == ["prepare", "train"]
     titles = rows_of(capsys.readouterr().out)
     assert titles == {"phase", "start", "prepare", "train", "all"}
