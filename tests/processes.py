@@ -8,6 +8,9 @@ import time
 from tests import toy
 from tests.waiting import CEILING_S
 
+# Programs of several processes are not kept from one run to the next.
+FAST_COMPILE = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+
 
 def start_processes(
     flags: list[str],

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from tests import toy
-from tests.processes import finish_all, start_processes
+from tests.processes import FAST_COMPILE, finish_all, start_processes
 
 NUM_STEPS = 20
-FAST_COMPILE = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 # processes, devices of each, sizes of the mesh
 LAYOUTS = {
     "8x1": (1, 8, (8, 1)),

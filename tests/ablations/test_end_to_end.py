@@ -7,7 +7,7 @@ import pytest
 
 from exits_jax.ablations import __main__ as driver
 from tests import toy
-from tests.test_scale import FAST_COMPILE
+from tests.processes import FAST_COMPILE
 
 pytestmark = pytest.mark.slow
 ROW = "no_point_dropout"

@@ -8,7 +8,7 @@ import pytest
 
 from exits_jax import main
 from tests.faults import commands
-from tests.processes import finish_all
+from tests.processes import FAST_COMPILE, finish_all
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ def stopped(dataset, prepared, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pair") / "run"
     shutil.copytree(prepared, workdir)
     flags = commands.flags_for(dataset, workdir)
-    started = commands.start(flags, num_processes=2, devices=1)
+    started = commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
     wait_until(lambda: bool(commands.saved(workdir)), started)
     started[1].send_signal(signal.SIGTERM)
     return workdir, flags, finish_all(started)
@@ -41,7 +41,7 @@ def bereft(stopped):
     workdir, flags, _ = stopped
     before = commands.saved(workdir)[-1]
     flags = [*flags, "--heartbeat_s=10"]
-    started = commands.start(flags, num_processes=2, devices=1)
+    started = commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
     wait_until(lambda: commands.saved(workdir)[-1] > before, started)
     started[1].kill()
     return finish_all(started)[0]
@@ -60,7 +60,9 @@ def test_f05_f08_a_restart_of_both_goes_on_from_the_same_good_checkpoint(
     workdir, flags, _ = stopped
     *_, good, newest = commands.saved(workdir)
     (commands.folder(workdir) / str(newest) / "_CHECKPOINT_METADATA").unlink()
-    ends = finish_all(commands.start(flags, num_processes=2, devices=1))
+    ends = finish_all(
+        commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
+    )
     assert [status for status, _ in ends] == [main.OK] * 2, ends
     assert f"going on from step {good}" in ends[0][1]
     assert f"is now called {newest}.broken" in ends[0][1]

@@ -11,7 +11,7 @@ import pytest
 from exits_jax import main
 from tests import toy
 from tests.faults import commands
-from tests.processes import finish_all
+from tests.processes import FAST_COMPILE, finish_all
 from tests.waiting import wait_until
 
 
@@ -139,7 +139,7 @@ def _eight(dataset, workdir):
         batch_size=8,
         generate__batch_size=8,
         warmup__steps=2,
-        train__steps=40,
+        train__steps=30,
     )
 
 
@@ -148,7 +148,7 @@ def on_eight(dataset, tmp_path_factory):
     """A whole run with points in two processes of four devices each."""
     workdir = tmp_path_factory.mktemp("eight") / "run"
     flags = _eight(dataset, workdir)
-    started = commands.start(flags[:-1], num_processes=2, devices=4)
+    started = commands.start(flags[:-1], num_processes=2, devices=4, env=FAST_COMPILE)
     ends = finish_all(started)
     assert [status for status, _ in ends] == [main.OK] * 2, ends
     return workdir
@@ -160,7 +160,7 @@ def killed(dataset, on_eight, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("killed") / "run"
     commands.unfinished(on_eight, workdir, at=0)
     flags = _eight(dataset, workdir)
-    started = commands.start(flags, num_processes=2, devices=4)
+    started = commands.start(flags, num_processes=2, devices=4, env=FAST_COMPILE)
     wait_until(lambda: bool(commands.saved(workdir)), started)
     for process in started:
         process.kill()
@@ -176,8 +176,8 @@ def test_f10_a_run_of_two_processes_goes_on_in_one_with_the_same_losses(
     workdir = tmp_path / "run"
     shutil.copytree(killed, workdir)
     step = commands.saved(workdir)[-1]
-    assert 10 <= step < 40
-    status, said = _finish(_eight(dataset, workdir), devices=devices)
+    assert 10 <= step < 30
+    status, said = _finish(_eight(dataset, workdir), devices=devices, env=FAST_COMPILE)
     assert status == main.OK, said
     assert f"going on from step {step}" in said
     found, wanted = commands.losses(workdir), commands.losses(on_eight)
