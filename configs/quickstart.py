@@ -25,13 +25,14 @@ def get_config() -> mlc.ConfigDict:
     config.model.patch_size = 8
     config.model.position_grid = 12
     config.model.class_token = False
-    config.model.stem = "conv"
     config.model.extractor_init = "xavier"
     config.model.extractor_query_is_key = True
     config.model.dtype = "float32"
     config.decoder.features = 32
     config.decoder.size_dependent = False
     config.decoder.fixed_scale = 2.0
+
+    config.init.generator_from = "warmup"  # so no start_steps from random weights
 
     config.similarity.layers = (3,)
     config.similarity.select = True
@@ -42,7 +43,7 @@ def get_config() -> mlc.ConfigDict:
     config.points.dropout_rate = 0.5
     config.loss.point = 1.0
     config.loss.crf_ramp_steps = 200
-    config.loss.baseline_mil_ramp_steps = 0  # it starts from MIL weights
+    config.loss.baseline_mil_ramp_steps = 0  # it starts from the warm-up's weights
 
     config.optimizer.betas = (0.9, 0.95)
     config.pretrain.enabled = True
@@ -51,9 +52,7 @@ def get_config() -> mlc.ConfigDict:
     config.pretrain.decoder_heads = 2
     config.warmup.steps = 200
     config.warmup.lr = 5e-4
-    config.train.start_steps = 300
-    config.train.start_lr = 1e-3
-    config.train.steps = 450
+    config.train.steps = 400
     config.train.lr = 1e-3
     config.train.teacher_decay = 0.99
     config.train.checkpoint_every = 150
