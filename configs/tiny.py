@@ -18,6 +18,8 @@ def get_config() -> mlc.ConfigDict:
     config.model.dim = 32
     config.model.depth = 3
     config.model.position_grid = 8
+    config.model.stem = "conv"  # every part of the system is at work
+    config.init.generator_from = "encoder"
     config.decoder.features = 8
     config.similarity.layers = (2,)
     config.points.inward_margin_px = 3.0  # 24 of 512

@@ -101,7 +101,7 @@ def test_the_installed_command_runs_the_quickstart_outside_the_clone(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "pseudo_masks.json").is_file()
     done = run("evaluate", "--workdir=run", "--config.generate.threshold=0.4")
-    assert done.returncode == 0 and "mask threshold 0.4" in done.stderr
+    assert done.returncode == 0 and "at threshold 0.4" in done.stderr
     done = run("convert", "run", "--out=generator.safetensors")
     assert done.returncode == 0, done.stderr
     where = "import exits_jax; print(exits_jax.__file__)"
