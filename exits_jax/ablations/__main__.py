@@ -38,10 +38,10 @@ from exits_jax.ablations.steps import Model, Settings
 from exits_jax.ablations.tables import write_table
 from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
+from exits_jax.exit_status import FAILED, INTERRUPTED, OK, TRY_AGAIN, USAGE
 from exits_jax.phases.stage2 import folder_name, mmdet_config
 from exits_jax.phases.workdir import ConfigError
 
-OK, FAILED, USAGE, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 75, 130
 # Flags with a short name, and the field that they set in every row.
 FIELDS = {
     "val": "data.val",

@@ -13,9 +13,8 @@ from typing import Any
 
 import ml_collections as mlc
 
+from exits_jax.exit_status import TRY_AGAIN
 from exits_jax.phases.workdir import ConfigError, Workdir
-
-TRY_AGAIN = 75
 
 
 class ChildEnded(Exception):
