@@ -150,17 +150,39 @@ class VisionTransformer(nnx.Module):
         Raises:
             ValueError: If a layer does not exist or none is asked for.
         """
+        return self.attention_and_features(image, layers=layers)[0]
+
+    def attention_and_features(
+        self,
+        image: Float[Array, "b h w 3"],
+        *,
+        layers: tuple[int, ...],
+        block: int | None = None,
+    ) -> tuple[list[Float[Array, "b t t"]], Float[Array, "b t d"] | None]:
+        """What `attention` gives, and the output of a block, in one pass.
+
+        Args:
+            image: Normalised image.
+            layers: Layers whose attention is wanted, counted from 1.
+            block: Block whose output is wanted, likewise; None wants none.
+
+        Raises:
+            ValueError: If a layer or the block does not exist or no layer is asked for.
+        """
         depth = len(self.blocks)
-        if not layers or not all(1 <= layer <= depth for layer in layers):
-            raise ValueError(
-                f"Layers are counted from 1 to {depth}, got {tuple(layers)}."
-            )
-        tokens, maps, done = self.embed(image), {}, 0
-        for layer in sorted(set(layers)):
-            tokens = run_blocks(self.blocks[done : layer - 1], tokens, self.config)
-            maps[layer] = self.blocks[layer - 1].mean_attention(tokens)
-            done = layer - 1
-        return [maps[layer] for layer in layers]
+        asked = tuple(layers) if block is None else (*layers, block)
+        if not layers or not all(1 <= layer <= depth for layer in asked):
+            raise ValueError(f"Layers are counted from 1 to {depth}, got {asked}.")
+        tokens, maps, features, done = self.embed(image), {}, None, 0
+        stops = [layer - 1 for layer in layers] + ([] if block is None else [block])
+        for stop in sorted(set(stops)):
+            tokens = run_blocks(self.blocks[done:stop], tokens, self.config)
+            done = stop
+            if stop == block:
+                features = tokens
+            if stop + 1 in layers:
+                maps[stop + 1] = self.blocks[stop].mean_attention(tokens)
+        return [maps[layer] for layer in layers], features
 
     def positions(self, side: int) -> Float[Array, "t d"]:
         """The position table for a grid of `side` cells, bicubic if resized."""

@@ -1,0 +1,98 @@
+"""The geometry of four extreme clicks, without a look at the image.
+
+The object touches its box at the clicks: what lies deep inside their quadrilateral is
+likely to belong to it and what lies in the box's corners is not.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+_SHORT = 1e-3  # px; a shorter side of a polygon has no direction
+
+
+def clicks_or_midpoints(
+    extreme_points: Float[Array, "b 4 2"],
+    has_points: Bool[Array, " b"],
+    box: Float[Array, "b 4"],
+) -> Float[Array, "b 4 2"]:
+    """The clicks; of a box alone the middles of its sides. (x, y), px of the crop."""
+    x0, y0, x1, y1 = (box[:, i] for i in range(4))
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    sides = ((x, y0), (x0, y), (x, y1), (x1, y))  # top, left, bottom, right
+    middles = jnp.stack([jnp.stack(side, axis=1) for side in sides], axis=1)
+    return jnp.where(has_points[:, None, None], extreme_points, middles)
+
+
+def polygon_depth(
+    extreme_points: Float[Array, "b 4 2"],
+    box: Float[Array, "b 4"],
+    *,
+    crop_size: int,
+    grid: int,
+) -> Float[Array, "b n n"]:
+    """Signed depth of each cell's centre in the quadrilateral of the clicks.
+
+    Args:
+        extreme_points: Top, left, bottom, right as (x, y), px of the crop.
+        box: xyxy, px of the crop; its size is the unit.
+        crop_size: Side of the square crop, px.
+        grid: Cells along a side.
+
+    Returns:
+        Distance to the nearest side (continued to a line), positive inside, in units
+        of half the side of a square with the area of the box. 0 everywhere where all
+        clicks fall on one place.
+    """
+    corners = extreme_points[:, (0, 3, 2, 1)]  # clockwise in an image
+    side = jnp.roll(corners, -1, axis=1) - corners
+    length = jnp.linalg.norm(side, axis=-1)
+    normal = jnp.stack([-side[..., 1], side[..., 0]], axis=-1)
+    normal = normal / jnp.maximum(length, _SHORT)[..., None]
+    centre = (jnp.arange(grid) + 0.5) * (crop_size / grid)
+    y, x = jnp.meshgrid(centre, centre, indexing="ij")
+    offset_x = x[None, ..., None] - corners[:, None, None, :, 0]
+    offset_y = y[None, ..., None] - corners[:, None, None, :, 1]
+    depth = (
+        offset_x * normal[:, None, None, :, 0] + offset_y * normal[:, None, None, :, 1]
+    )
+    has_length = (length > _SHORT)[:, None, None]
+    depth = jnp.where(has_length, depth, jnp.inf).min(axis=-1)
+    width_height = (box[:, 2:] - box[:, :2]).prod(axis=1)
+    unit = 0.5 * jnp.sqrt(jnp.maximum(width_height, 1.0))[:, None, None]
+    return jnp.where(jnp.isfinite(depth), depth / unit, 0.0)
+
+
+def click_discs(
+    extreme_points: Float[Array, "b 4 2"],
+    box: Float[Array, "b 4"],
+    *,
+    crop_size: int,
+    grid: int,
+    inward_margin_px: float,
+    radius: float,
+) -> Float[Array, "b 4 p"]:
+    """A Gaussian disc around each click after its move towards the centre.
+
+    Args:
+        extreme_points: Top, left, bottom, right as (x, y), px of the crop.
+        box: xyxy, px of the crop. Cells with their centre outside it get nothing.
+        crop_size: Side of the square crop, px.
+        grid: Cells along a side.
+        inward_margin_px: delta, by which each click moves towards the centre, px.
+        radius: Standard deviation of a disc, in cells.
+
+    Returns:
+        One distribution over the cells per click. All 0 for a click that ends up
+        farther than about 13 radii from every cell centre in the box.
+    """
+    inward = jnp.array([[0, 1], [1, 0], [0, -1], [-1, 0]], extreme_points.dtype)
+    cell = crop_size / grid
+    middle = (extreme_points + inward_margin_px * inward[None]) / cell
+    centre = jnp.arange(grid) + 0.5
+    gauss = lambda at: jnp.exp(-((centre - at[..., None]) ** 2) / (2 * radius**2))
+    low, high = box[:, :2] / cell, box[:, 2:] / cell
+    is_in = (centre >= low[..., None]) & (centre <= high[..., None])  # [B, 2, N]
+    columns = gauss(middle[..., 0]) * is_in[:, None, 0]
+    rows = gauss(middle[..., 1]) * is_in[:, None, 1]
+    discs = (rows[..., :, None] * columns[..., None, :]).reshape(*rows.shape[:2], -1)
+    return discs / jnp.maximum(discs.sum(axis=-1, keepdims=True), 1e-37)
