@@ -42,7 +42,7 @@ def get_config() -> mlc.ConfigDict:
     config.points.num_hops = 2
     config.points.dropout_rate = 0.5
     config.loss.point = 1.0
-    config.loss.crf_ramp_steps = 200
+    config.loss.crf_ramp_steps = 300
     config.loss.baseline_mil_ramp_steps = 0  # it starts from the warm-up's weights
 
     config.optimizer.betas = (0.9, 0.95)
@@ -52,7 +52,7 @@ def get_config() -> mlc.ConfigDict:
     config.pretrain.decoder_heads = 2
     config.warmup.steps = 200
     config.warmup.lr = 5e-4
-    config.train.steps = 400
+    config.train.steps = 600
     config.train.lr = 1e-3
     config.train.teacher_decay = 0.99
     config.train.checkpoint_every = 150
