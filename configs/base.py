@@ -180,12 +180,55 @@ def get_config() -> mlc.ConfigDict:
     points.use_padding = False  # Take padding beyond the image as background (ours).
     points.use_pseudo = True  # False: extreme points alone (Table 5, row 2).
 
+    # Masks from clicks and attention alone, without training (ours).
+    config.walk = walk = mlc.ConfigDict()
+    # Whose attention: the encoder as it "came" (init.extractor, init.encoder or
+    # pretrain), or after the "warmup".
+    walk.encoder = "came"
+    walk.layers = ()  # Attention layers that are averaged; () takes all.
+    # Choose layers and hops by held-out clicks, before the first mask is made.
+    walk.select = True
+    walk.num_hops = 4  # Hops of the walk.
+    walk.neighbours = 0.08  # Share of the patches that each patch has transitions to.
+    walk.inward_margin = 0.047  # Clicks move inward by this share of the crop's side.
+    walk.disc_radius = 0.7  # Standard deviation of the discs around clicks, patches.
+    walk.depth_weight = 1.0  # Weight of the depth in the quadrilateral of the clicks.
+    walk.cut = 0.5  # Evidence at which object and background are alike.
+    walk.slope = 1.5  # Steepness of the probability there.
+    walk.ridge_block = 10  # Block whose features tell patches apart once more.
+    walk.ridge_rounds = 3  # Fits of a linear classifier to them; 0: none.
+    walk.ridge_shrinkage = 3.0  # Weight of its squared coefficients.
+    walk.ridge_keep = 0.5  # Share of the walk's own probability that stays.
+    walk.ridge_cut = 0.44  # Probability after it at which both are alike.
+
+    # Fully connected CRF that refines masks as they are made (ours).
+    config.dense_crf = dense_crf = mlc.ConfigDict()
+    dense_crf.grid = 56  # Nodes along a side of the crop.
+    dense_crf.rounds = 5  # Rounds of the mean field.
+    dense_crf.colour_weight = 3.0  # Weight of nodes near in position and colour.
+    dense_crf.position_scale = 0.1  # Scale of position there, share of the side.
+    dense_crf.colour_scale = 5.0  # Scale of colour there, Lab units.
+    dense_crf.smooth_weight = 1.0  # Weight of nodes near in position alone.
+    dense_crf.smooth_scale = 0.03  # Scale of position there, share of the side.
+
+    # Labels that are made once per object and kept on disk (ours).
+    config.labels = labels = mlc.ConfigDict()
+    # Labels come from the walk of section walk, made once on the crop with the test
+    # margins; False: from the point retrieval, made in each step (paper).
+    labels.stored = False
+    labels.fg_probability = 0.7  # From here on a patch is a point of the object.
+    labels.bg_probability = 0.2  # Up to here a patch is a point of the background.
+
     # Losses of the generator.
     config.loss = loss = mlc.ConfigDict()
     loss.method = "exits"  # "exits", or "mil_crf", the baseline's losses alone.
     loss.mil = 10.0  # lambda_mil (Supp. B).
     loss.point = 0.5  # lambda_point (Supp. B).
     loss.crf = 0.5  # lambda_crf (Supp. B).
+    # Weight of the robust loss against the masks of stored labels (ours).
+    loss.mask = 0.0
+    # Exponent of the robust loss: 1 is absolute error, near 0 is cross entropy.
+    loss.mask_exponent = 0.5
     loss.crf_ramp_steps = 4000  # Steps in which the CRF loss rises (baseline).
     loss.baseline_mil = 4.0  # MIL weight of "mil_crf" (baseline).
     # Steps in which the MIL loss of "mil_crf" rises (baseline).
@@ -253,6 +296,14 @@ def get_config() -> mlc.ConfigDict:
     # Masks of all annotated objects.
     config.generate = generate = mlc.ConfigDict()
     generate.splits = ("train", "val")  # Splits that get masks.
+    # Where masks come from: the trained "generator" (paper), the "walk", for which
+    # nothing is trained, or "both", the sum of their logits.
+    generate.source = "generator"
+    generate.walk_weight = 1.0  # Weight of the walk's logits in "both".
+    generate.crf = False  # Refine masks by the CRF of section dense_crf.
+    # Clicks are in the mask, and what lies right behind them: depth of these wedges as
+    # a share of the box; 0: none.
+    generate.click_depth = 0.0
     generate.batch_size = 32  # Crops labelled at once by each process.
     # Objects per temporary file; a restart keeps the files that are complete.
     generate.part_size = 512

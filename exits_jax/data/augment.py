@@ -132,10 +132,12 @@ def flip_sample(sample: dict[str, Any]) -> dict[str, Any]:
     """
     size = sample["image"].shape[1]
     flipped = dict(sample)
-    for name in ("image", "student_image"):
+    for name in ("image", "student_image", "walk", "mask"):
         if name in sample:
             flipped[name] = cv2.flip(sample[name], 1)
-    for name in ("box", "valid_region"):
+    for name in ("box", "valid_region", "label_region"):
+        if name not in sample:
+            continue
         x0, y0, x1, y1 = sample[name]
         flipped[name] = np.array([size - x1, y0, size - x0, y1], np.float32)
     if sample["has_points"]:  # absent points are zeros and stay zeros

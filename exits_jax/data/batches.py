@@ -17,6 +17,7 @@ import numpy as np
 from exits_jax.data.annotations import Instance
 from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
+from exits_jax.data.label_store import LabelStore
 from exits_jax.data.samples import CropOptions, Sample, SampleReader
 from exits_jax.data.stream import Batch, BatchIterator, WorkerLost, start
 
@@ -46,6 +47,7 @@ def train_batches(
     prefetch: int = 4,
     shuffle: bool = True,
     skip_unreadable: bool = False,
+    labels: LabelStore | None = None,
 ) -> BatchIterator:
     """Yields this process's rows of the batches of `num_steps` training steps.
 
@@ -71,6 +73,7 @@ def train_batches(
         skip_unreadable: Give an instance whose image cannot be read a blank row with
             valid = False and its own index, for the caller to count. The rows of the
             other instances stay what they are, on every process.
+        labels: Stored labels to go with the crops, a row per instance.
 
     Returns:
         An iterator over dicts of arrays with a leading axis of
@@ -98,7 +101,7 @@ def train_batches(
     stop_step = start_step + num_steps
     num_epochs = max(1, -(-stop_step * global_batch // len(instances)))
     columns, scratch = _shareable(instances, num_workers)
-    reader = SampleReader(columns, options)
+    reader = SampleReader(columns, options, labels)
     build = _TrainBatch(reader, seed, global_batch, rows, skip_unreadable)
     steps = order.repeat(num_epochs).batch(global_batch).map_with_index(build)
     steps = steps[start_step:stop_step]

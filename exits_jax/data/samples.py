@@ -12,6 +12,7 @@ import numpy as np
 from exits_jax.data import augment, crops
 from exits_jax.data.columns import ImageSource, Instances
 from exits_jax.data.images import ImageError, printable
+from exits_jax.data.label_store import LabelStore
 from exits_jax.data.retries import READ_RETRIES, may_pass, retrying
 
 Sample = dict[str, Any]
@@ -33,9 +34,15 @@ class CropOptions(NamedTuple):
 class SampleReader:
     """Makes samples of objects that are held as columns."""
 
-    def __init__(self, instances: Instances, options: CropOptions):
-        """Reads no image yet."""
+    def __init__(
+        self,
+        instances: Instances,
+        options: CropOptions,
+        labels: LabelStore | None = None,
+    ):
+        """Reads no image yet; `labels` has a row for each instance."""
         self._instances = instances
+        self._labels = labels
         self._options = options
         self._cache = ImageCache(instances, options.cache_mb, options.read_retries)
 
@@ -55,6 +62,7 @@ class SampleReader:
         margins = crops.train_margins(rng, options.train_margin)
         flip = rng.random() < options.flip_rate
         sample = self._crop(index, margins)
+        sample |= self._labels_of(index, sample["window"])
         if flip:
             sample = augment.flip_sample(sample)
         changes = augment.NO_CHANGES
@@ -90,7 +98,23 @@ class SampleReader:
     def blank_train_sample(self, index: int) -> Sample:
         """A row to leave out of a training batch, with the fields of the others."""
         sample = self.blank_sample(index)
+        if self._labels is not None:
+            sample |= self._labels.blank() | {"label_region": sample["box"]}
         return sample | self._student(sample["image"], augment.NO_CHANGES)
+
+    def _labels_of(self, index: int, window: np.ndarray) -> Sample:
+        """The stored labels of an object, and where their crop lies in this one."""
+        if self._labels is None:
+            return {}
+        box = np.asarray(self._instances.boxes[index])
+        margins = crops.test_margins(self._options.test_margin)
+        region = crops.crop_window(box, margins)
+        here = crops.Window(*window.tolist())
+        size = self._options.crop_size
+        return {
+            **self._labels.read(index),
+            "label_region": crops.box_to_crop(region, here, size),
+        }
 
     def _student(self, image: np.ndarray, changes: augment.Changes) -> Sample:
         """The student's view of a crop, or what the device makes it from."""

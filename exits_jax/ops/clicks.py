@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 _SHORT = 1e-3  # px; a shorter side of a polygon has no direction
+_TIP = 0.025  # half the width of a wedge at its click, share of the side of the box
 
 
 def clicks_or_midpoints(
@@ -96,3 +97,45 @@ def click_discs(
     rows = gauss(middle[..., 1]) * is_in[:, None, 1]
     discs = (rows[..., :, None] * columns[..., None, :]).reshape(*rows.shape[:2], -1)
     return discs / jnp.maximum(discs.sum(axis=-1, keepdims=True), 1e-37)
+
+
+def click_wedges(
+    extreme_points: Float[Array, "b 4 2"],
+    has_points: Bool[Array, " b"],
+    box: Float[Array, "b 4"],
+    *,
+    crop_size: int,
+    grid: int,
+    depth: float,
+) -> Bool[Array, "b n n"]:
+    """Cells right behind the clicks, which the object has to contain.
+
+    From each click a wedge opens inwards, one wide for two deep, from a tip wide enough
+    to hold the click: the click is in the mask and the mask, wherever it begins within
+    `depth`, is in one piece with it.
+
+    Args:
+        extreme_points: Top, left, bottom, right as (x, y), px of the crop.
+        has_points: False for a box alone, which has no wedges.
+        box: xyxy, px of the crop; lengths are shares of its sides.
+        crop_size: Side of the square crop, px.
+        grid: Cells along a side.
+        depth: How far the wedges reach, as a share of the side across; 0: no wedges.
+    """
+    centre = (jnp.arange(grid) + 0.5) * (crop_size / grid)
+    sides = jnp.maximum(box[:, 2:] - box[:, :2], 1.0)
+    offset = (centre - extreme_points[..., None]) / sides[:, None, :, None]
+    from_x = offset[:, :, 0, None, :]  # [B, 4, 1, N]
+    from_y = offset[:, :, 1, :, None]
+    inward = jnp.stack(
+        jnp.broadcast_arrays(from_y[:, 0], from_x[:, 1], -from_y[:, 2], -from_x[:, 3]),
+        axis=1,
+    )
+    across = jnp.stack(
+        jnp.broadcast_arrays(from_x[:, 0], from_y[:, 1], from_x[:, 2], from_y[:, 3]),
+        axis=1,
+    )
+    is_near = (inward > -_TIP) & (inward < depth)
+    is_within = jnp.abs(across) <= _TIP + 0.5 * jnp.maximum(inward, 0.0)
+    wedges = (is_near & is_within).any(axis=1)
+    return wedges & has_points[:, None, None] & (depth > 0)

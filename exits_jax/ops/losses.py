@@ -63,6 +63,24 @@ def crf_loss(
     return dice_loss(probs, refined)
 
 
+def robust_loss(
+    probs: Float[Array, "b h w"], target: Float[Array, "b h w"], *, exponent: float
+) -> Float[Array, " b"]:
+    """Generalised cross entropy against soft labels, a part of which is wrong.
+
+    (1 - p^q) / q of the label's own probability p, mean over the pixels (Zhang and
+    Sabuncu 2018): cross entropy as q falls to 0, absolute error at 1, which lets the
+    labels go that all the others speak against.
+
+    Args:
+        probs: The predicted mask.
+        target: Its labels, in [0, 1].
+        exponent: q, in (0, 1].
+    """
+    cost = lambda p: (1 - jnp.maximum(p, 1e-6) ** exponent) / exponent
+    return (target * cost(probs) + (1 - target) * cost(1 - probs)).mean(axis=(1, 2))
+
+
 def grid_probs(
     probs: Float[Array, "b h w"], grid: int, *, pooling: str
 ) -> Float[Array, "b n n"]:

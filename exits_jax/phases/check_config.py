@@ -28,6 +28,8 @@ CHOICES = {
     "model.extractor_stem": ("patch", "conv"),
     "decoder.upsample_before": (3, 4),
     "init.generator_from": ("encoder", "pretrain", "warmup"),
+    "generate.source": ("generator", "walk", "both"),
+    "walk.encoder": ("came", "warmup"),
     "generate.weights": ("student", "teacher", "both"),
     "generate.empty": ("skip", "box"),
     "generate.checkpoint": ("latest", "best"),
@@ -46,6 +48,10 @@ AT_LEAST_ONE = (
     "train.keep_best",
     "generate.batch_size",
     "generate.part_size",
+    "walk.num_hops",
+    "walk.ridge_block",
+    "dense_crf.grid",
+    "dense_crf.rounds",
 )
 SHARES = (
     "data.max_skip_fraction",
@@ -53,6 +59,18 @@ SHARES = (
     "similarity.max_empty",
     "points.dropout_rate",
     "train.teacher_decay",
+    "walk.inward_margin",
+    "walk.ridge_keep",
+    "generate.click_depth",
+)
+POSITIVE = (
+    "walk.neighbours",
+    "walk.disc_radius",
+    "walk.slope",
+    "walk.ridge_shrinkage",
+    "dense_crf.position_scale",
+    "dense_crf.colour_scale",
+    "dense_crf.smooth_scale",
 )
 
 
@@ -80,8 +98,11 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
         expect(value(name) in known, f"{name} = {value(name)!r}: known are {listed}.")
     for name in AT_LEAST_ONE:
         expect(value(name) >= 1, f"{name} = {value(name)}: must be at least 1.")
-    for name in ("train.max_bad_steps", "data.read_retries"):
+    at_least_zero = ("train.max_bad_steps", "data.read_retries", "walk.ridge_rounds")
+    for name in at_least_zero:
         expect(value(name) >= 0, f"{name} = {value(name)}: must be at least 0.")
+    for name in POSITIVE:
+        expect(value(name) > 0, f"{name} = {value(name)}: must be positive.")
     for name in SHARES:
         in_range = 0 <= value(name) <= 1
         expect(in_range, f"{name} = {value(name)}: must lie in [0, 1].")
@@ -124,6 +145,15 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
             steps is None or steps > 0, f"{section}.steps = {steps}: must be positive."
         )
         expect(config[section].epochs > 0, f"{section}.epochs must be positive.")
+    init = config.init
+    has_encoder = init.encoder or init.extractor or config.pretrain.enabled
+    trains_one = config.walk.encoder == "warmup" and config.warmup.enabled
+    expect(
+        config.generate.source == "generator" or bool(has_encoder) or trains_one,
+        f"generate.source = {config.generate.source!r} follows the attention of an "
+        "encoder, and there is none: give --config.init.encoder=FILE, as written by "
+        "`exits-jax convert`.",
+    )
     splits = config.generate.splits
     expect(
         bool(splits) and set(splits) <= {"train", "val"},

@@ -12,7 +12,7 @@ import numpy as np
 
 from exits_jax.models.params import Params
 
-# Fields of the sections crop, model, decoder and generate that change no mask.
+# Fields of the sections below that change no mask.
 _INDIFFERENT = frozenset(
     {
         "crop.train_margin",
@@ -31,7 +31,7 @@ def fields_of_masks(config: mlc.ConfigDict) -> dict[str, Any]:
     everything = json.loads(config.to_json_best_effort())
     fields = {
         f"{section}.{name}": value
-        for section in ("crop", "model", "decoder", "generate")
+        for section in ("crop", "model", "decoder", "generate", "walk", "dense_crf")
         for name, value in everything[section].items()
     }
     fields |= {

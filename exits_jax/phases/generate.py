@@ -27,8 +27,9 @@ from exits_jax.phases.decided_by import (
     fields_of_masks,
 )
 from exits_jax.phases.inputs import instances
-from exits_jax.phases.label import label_objects
+from exits_jax.phases.label import Models, label_objects
 from exits_jax.phases.merge import merge
+from exits_jax.phases.options import uses_generator, uses_walk
 from exits_jax.phases.order import begin
 from exits_jax.phases.parts import (
     Parts,
@@ -38,6 +39,7 @@ from exits_jax.phases.parts import (
     write_part,
 )
 from exits_jax.phases.prepare import columns_folder, read_problems
+from exits_jax.phases.walk import walk_encoder, walk_of_run
 from exits_jax.phases.weights import load_params, provenance
 from exits_jax.phases.workdir import Workdir, environment
 from exits_jax.train.progress import Progress
@@ -56,9 +58,20 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if not begin(config, workdir, "generate"):
         return
     mesh = make_mesh(devices=jax.local_devices())
-    trees = _parameters(config, workdir)
-    decided_by = {**fields_of_masks(config), "parameters": digest_of_params(trees)}
-    models = [replicate(mesh, tree) for tree in trees]
+    trees = _generators(config, workdir) if uses_generator(config) else []
+    decided_by = fields_of_masks(config)
+    encoder, walk = None, None
+    if uses_walk(config):
+        encoder = walk_encoder(config, workdir)
+        walk = walk_of_run(config, workdir, encoder)
+        decided_by["walk"] = list(walk.layers), walk.options.num_hops
+        trees = [*trees, encoder]
+    decided_by["parameters"] = digest_of_params(trees)
+    models = Models(
+        generators=[replicate(mesh, tree) for tree in trees[: len(trees) - bool(walk)]],
+        encoder=None if encoder is None else replicate(mesh, encoder),
+        walk=walk,
+    )
     finished = []
     for split, path in workdir.facts("prepare")["sources"].items():
         if split not in config.generate.splits:
@@ -104,7 +117,7 @@ def part_size(config: mlc.ConfigDict) -> int:
 def make_parts(
     config: mlc.ConfigDict,
     mesh: Mesh,
-    models: list[Params],
+    models: Models,
     objects: Instances,
     parts: Parts,
     *,
@@ -116,7 +129,7 @@ def make_parts(
     Args:
         config: The whole configuration.
         mesh: Devices of the process alone.
-        models: Parameters on every device of the mesh.
+        models: What makes the masks, on every device of the mesh.
         objects: All objects of the split.
         parts: How they are cut into files.
         process: Number of the process.
@@ -150,7 +163,7 @@ def make_parts(
             write_part(parts, part, itertools.islice(labeled, num_objects))
 
 
-def _parameters(config: mlc.ConfigDict, workdir: Workdir) -> list[Params]:
+def _generators(config: mlc.ConfigDict, workdir: Workdir) -> list[Params]:
     """The trees that `generate.weights` names, on the host.
 
     To load them takes all processes; it is the last thing that does before the merge.
@@ -192,7 +205,8 @@ def _info(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
     return {
         "version": exits_jax.__version__,
         "commit": found["commit"],
-        "method": config.loss.method,
+        "method": config.loss.method if uses_generator(config) else "walk",
+        "mask_source": config.generate.source,
         "mask_threshold": config.generate.threshold,
         "points_source": config.data.points,
         **init,

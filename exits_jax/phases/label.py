@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import ml_collections as mlc
@@ -29,18 +30,34 @@ from exits_jax.export.quality import (
 )
 from exits_jax.export.rle import encode
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.options import crop_options, generator_builder, image_stats
+from exits_jax.ops.walk import Clicks
+from exits_jax.phases.options import (
+    crop_options,
+    dense_crf_options,
+    generator_builder,
+    image_stats,
+)
 from exits_jax.phases.pieces import Pieces
+from exits_jax.train.predict import Walk, fused_logits, refined_logits, walk_of
 from exits_jax.train.sharding import shard_batch, split_rows
 from exits_jax.train.step import predict_step
 
 IN_FLIGHT = 1024  # objects whose logits may wait for a thread
+ROWS = ("image", "box_area", *Clicks._fields)  # what the device is given
+
+
+class Models(NamedTuple):
+    """What makes masks; parameters are on every device of the mesh."""
+
+    generators: list[Params]  # their logits are averaged; none: the walk alone
+    encoder: Params | None = None  # of the walk
+    walk: Walk | None = None
 
 
 def label_objects(
     config: mlc.ConfigDict,
     mesh: Mesh,
-    models: list[Params],
+    models: Models,
     objects: Instances,
     *,
     on_start: Callable[[int], object],
@@ -54,7 +71,7 @@ def label_objects(
     Args:
         config: The whole configuration.
         mesh: Devices of this process alone.
-        models: Parameters on every device of the mesh; their logits are averaged.
+        models: What makes the masks.
         objects: What to label.
         on_start: Called with the number of objects whenever a batch is begun.
 
@@ -86,23 +103,41 @@ def label_objects(
 
 
 def logits_of(
-    config: mlc.ConfigDict, mesh: Mesh, models: list[Params]
+    config: mlc.ConfigDict, mesh: Mesh, models: Models
 ) -> Callable[[Batch], jax.Array]:
     """A compiled function from rows, a multiple of the devices, to mask logits."""
+    stats, section = image_stats(config), config.generate
+    compiled = partial(jax.jit, out_shardings=split_rows(mesh))
     graph = abstract_graph(generator_builder(config, role="generator"))
-    compiled = jax.jit(
+    generate = compiled(partial(predict_step, graph, stats=stats, flip=section.flip))
+    build = generator_builder(config, role="extractor")
+    encoder_graph = abstract_graph(lambda rngs: build(rngs).encoder)
+    follow = compiled(
+        partial(walk_of, encoder_graph, stats=stats), static_argnames="walk"
+    )
+    fuse = compiled(partial(fused_logits, walk_weight=section.walk_weight))
+    crf = dense_crf_options(config)
+    refine = compiled(
         partial(
-            predict_step, graph, stats=image_stats(config), flip=config.generate.flip
-        ),
-        out_shardings=split_rows(mesh),
+            refined_logits,
+            crf=crf,
+            click_depth=section.click_depth,
+            cut=section.threshold,
+        )
     )
 
     def predict(rows: Batch) -> jax.Array:
         batch = shard_batch(mesh, rows)
-        total = compiled(models[0], batch)
-        for params in models[1:]:
-            total = total + compiled(params, batch)
-        return total / len(models)
+        of_each = [generate(params, batch) for params in models.generators]
+        logits = sum(of_each[1:], of_each[0]) / len(of_each) if of_each else None
+        walk = None
+        if models.walk is not None:
+            walk = follow(models.encoder, batch, walk=models.walk)
+        if logits is None or walk is not None:
+            logits = fuse(logits, walk)
+        if crf is not None or section.click_depth:
+            logits = refine(logits, batch)
+        return logits
 
     return predict
 
@@ -133,7 +168,7 @@ def _predictions(
     before = None
     with contextlib.closing(batches):
         for rows in batches:
-            started = pieces.start({key: rows[key] for key in ("image", "box_area")})
+            started = pieces.start({key: rows[key] for key in ROWS})
             if before is not None:
                 yield before[0], pieces.finish(before[1])
             before = rows, started

@@ -14,6 +14,7 @@ MADE = {
     "pretrain": ("checkpoints/pretrain", "tensorboard/pretrain"),
     "warmup": ("checkpoints/warmup", "tensorboard/warmup", "similarity.json"),
     "train": (
+        "labels",
         "checkpoints/start",
         "checkpoints/train",
         "tensorboard/start",

@@ -16,6 +16,7 @@ from exits_jax.data.batches import CropOptions
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import ALL_SIZES, AREAS, DecoderConfig
 from exits_jax.models.vit import VitConfig, vit_config
+from exits_jax.ops.walk import WalkOptions
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.objectives import (
     TRAINING_SIZES,
@@ -23,6 +24,7 @@ from exits_jax.train.objectives import (
     ImageStats,
     Weights,
 )
+from exits_jax.train.predict import DenseCrf, Walk
 from exits_jax.train.sharding import make_mesh
 from exits_jax.train.step import PointOptions
 
@@ -31,12 +33,33 @@ ROLES = ("generator", "extractor")  # the two models of stage 1
 
 def needs_warmup(config: mlc.ConfigDict) -> bool:
     """Whether a later phase reads what the warm-up trains."""
+    walks = uses_walk(config) or (uses_generator(config) and uses_stored_labels(config))
+    if walks and config.walk.encoder == "warmup":
+        return True
+    if not uses_generator(config):
+        return False
     return uses_extractor(config) or config.init.generator_from == "warmup"
+
+
+def uses_generator(config: mlc.ConfigDict) -> bool:
+    """Whether masks come from a trained generator, or from it and the walk."""
+    return config.generate.source != "walk"
+
+
+def uses_walk(config: mlc.ConfigDict) -> bool:
+    """Whether masks come from the walk, or from it and the generator."""
+    return config.generate.source != "generator"
 
 
 def uses_extractor(config: mlc.ConfigDict) -> bool:
     """Whether the generator's supervision needs a similarity extractor."""
-    return config.loss.method == "exits" and config.points.use_pseudo
+    retrieves = config.points.use_pseudo and not config.labels.stored
+    return config.loss.method == "exits" and retrieves
+
+
+def uses_stored_labels(config: mlc.ConfigDict) -> bool:
+    """Whether the generator learns from labels that are made once per object."""
+    return config.loss.method == "exits" and config.labels.stored
 
 
 def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
@@ -143,6 +166,50 @@ def point_options(config: mlc.ConfigDict, choice: dict[str, Any]) -> PointOption
     )
 
 
+def walk_options(config: mlc.ConfigDict, choice: dict[str, Any]) -> Walk:
+    """The walk of section `walk`; `choice` holds layers and hops that were chosen."""
+    walk = config.walk
+    depth = encoder_config(config, role="extractor").depth
+    layers = tuple(choice.get("layers", walk.layers)) or range(1, depth + 1)
+    return Walk(
+        layers=tuple(layers),
+        feature_block=min(walk.ridge_block, depth),
+        options=WalkOptions(
+            neighbours=walk.neighbours,
+            num_rounds=config.similarity.sinkhorn_rounds,
+            num_hops=choice.get("num_hops", walk.num_hops),
+            inward_margin=walk.inward_margin,
+            disc_radius=walk.disc_radius,
+            depth_weight=walk.depth_weight,
+            cut=walk.cut,
+            slope=walk.slope,
+            ridge_rounds=walk.ridge_rounds,
+            ridge_shrinkage=walk.ridge_shrinkage,
+            ridge_keep=walk.ridge_keep,
+            ridge_cut=walk.ridge_cut,
+        ),
+    )
+
+
+def dense_crf_options(config: mlc.ConfigDict) -> DenseCrf | None:
+    """The CRF that refines masks as they are made; None where they are not."""
+    return dense_crf_of(config) if config.generate.crf else None
+
+
+def dense_crf_of(config: mlc.ConfigDict) -> DenseCrf:
+    """The CRF of section `dense_crf`."""
+    section = config.dense_crf
+    return DenseCrf(
+        grid=section.grid,
+        num_rounds=section.rounds,
+        colour_weight=section.colour_weight,
+        position_scale=section.position_scale,
+        colour_scale=section.colour_scale,
+        smooth_weight=section.smooth_weight,
+        smooth_scale=section.smooth_scale,
+    )
+
+
 def loss_weights(config: mlc.ConfigDict) -> Weights:
     """Weights of the generator's losses."""
     loss = config.loss
@@ -153,6 +220,8 @@ def loss_weights(config: mlc.ConfigDict) -> Weights:
         crf=loss.crf,
         crf_ramp_steps=loss.crf_ramp_steps,
         mil_ramp_steps=loss.baseline_mil_ramp_steps,
+        mask=0.0 if is_baseline else loss.mask,
+        mask_exponent=loss.mask_exponent,
     )
 
 

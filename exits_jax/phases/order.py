@@ -2,7 +2,7 @@
 
 import ml_collections as mlc
 
-from exits_jax.phases.options import needs_warmup
+from exits_jax.phases.options import needs_warmup, uses_generator
 from exits_jax.phases.sources import refuse_changed
 from exits_jax.phases.workdir import Workdir
 
@@ -20,7 +20,7 @@ SECTIONS["warmup"] = (
     "points",
 )
 SECTIONS["train"] = (*SECTIONS["warmup"], "loss", "train")
-SECTIONS["generate"] = (*SECTIONS["train"], "generate")
+SECTIONS["generate"] = (*SECTIONS["train"], "generate", "walk", "dense_crf")
 SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
 
 
@@ -41,6 +41,7 @@ def check_before(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> None:
     runs = {
         "pretrain": config.pretrain.enabled,
         "warmup": needs_warmup(config),
+        "train": uses_generator(config),
     }
     phases = list(SECTIONS)
     before = phases[: phases.index(phase)]
@@ -49,7 +50,11 @@ def check_before(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> None:
 
 def sections(config: mlc.ConfigDict, phase: str) -> tuple[str, ...]:
     """The parts of the configuration that decide what a phase makes."""
-    unread = () if config.similarity.select else ("similarity", "points")
-    return tuple(
-        name for name in SECTIONS[phase] if phase != "warmup" or name not in unread
-    )
+    unread: set[str] = set()
+    if phase == "warmup" and not config.similarity.select:
+        unread |= {"similarity", "points"}
+    if phase in ("generate", "evaluate") and not uses_generator(config):
+        unread |= {"loss", "train", "points"}
+        if not needs_warmup(config):
+            unread |= {"warmup", "decoder"}
+    return tuple(name for name in SECTIONS[phase] if name not in unread)

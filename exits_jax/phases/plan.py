@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import ml_collections as mlc
 
-from exits_jax.phases.options import needs_warmup
+from exits_jax.phases.options import needs_warmup, uses_generator
 from exits_jax.phases.order import SECTIONS, check_before, sections
 from exits_jax.phases.workdir import Workdir
 
@@ -14,9 +14,11 @@ _logger = logging.getLogger(__name__)
 
 def uses(config: mlc.ConfigDict, phase: str) -> bool:
     """Whether the configuration has a use for what a phase makes."""
-    if phase == "pretrain":
-        return config.pretrain.enabled
-    return phase != "warmup" or needs_warmup(config)
+    return {
+        "pretrain": config.pretrain.enabled,
+        "warmup": needs_warmup(config),
+        "train": uses_generator(config),
+    }.get(phase, True)
 
 
 def announce(

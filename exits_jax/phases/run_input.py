@@ -7,6 +7,7 @@ import ml_collections as mlc
 
 from exits_jax.data.batches import train_batches
 from exits_jax.data.columns import Instances
+from exits_jax.data.label_store import LabelStore
 from exits_jax.data.order import batch_indices
 from exits_jax.phases.options import crop_options
 from exits_jax.phases.workdir import Workdir
@@ -14,7 +15,12 @@ from exits_jax.train.checkpoints import Checkpoints, InputPosition
 from exits_jax.train.feed import Input, Rows
 
 
-def run_input(config: mlc.ConfigDict, objects: Instances, num_steps: int) -> Input:
+def run_input(
+    config: mlc.ConfigDict,
+    objects: Instances,
+    num_steps: int,
+    labels: LabelStore | None = None,
+) -> Input:
     """Shuffled crops of the objects, for a run of so many steps."""
 
     def open_at(start: int) -> Iterator[Rows]:
@@ -30,6 +36,7 @@ def run_input(config: mlc.ConfigDict, objects: Instances, num_steps: int) -> Inp
             num_workers=config.data.num_workers,
             num_threads=config.data.num_threads,
             skip_unreadable=config.data.on_bad == "skip",
+            labels=labels,
         )
 
     def ids_of_step(step: int) -> list:

@@ -11,6 +11,8 @@ import optax
 from jax.sharding import Mesh
 
 from exits_jax.data.columns import Instances
+from exits_jax.data.label_store import LabelStore
+from exits_jax.models.mask_decoder import DecoderConfig
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.options import generator_builder, image_stats, mesh_of
 from exits_jax.phases.run_input import run_checkpoints, run_input
@@ -20,7 +22,12 @@ from exits_jax.train.objectives import LossFn
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.sharding import replicate, replicated, shardings, split_rows
 from exits_jax.train.state import TrainState
-from exits_jax.train.step import PointOptions, label_step, train_step
+from exits_jax.train.step import (
+    PointOptions,
+    label_step,
+    stored_label_step,
+    train_step,
+)
 
 
 class Run(NamedTuple):
@@ -56,6 +63,7 @@ def train_run(
     loss_fn: LossFn,
     objects: Instances,
     make_labels: Callable | None = None,
+    labels: LabelStore | None = None,
 ) -> Params:
     """Trains one model from `params` and returns its final parameters.
 
@@ -67,6 +75,7 @@ def train_run(
         loss_fn: What to minimise.
         objects: What to train on.
         make_labels: Adds supervision to a batch, see `labeler`.
+        labels: Stored labels that go with the crops.
     """
     mesh = mesh_of(config)
     schedule = learning_rate(
@@ -100,7 +109,7 @@ def train_run(
         state = fit(
             state,
             step_fn=step_fn,
-            source=run_input(config, objects, run.num_steps),
+            source=run_input(config, objects, run.num_steps, labels),
             cadence=Cadence(
                 run.num_steps,
                 config.train.checkpoint_every,
@@ -167,6 +176,22 @@ def labeler(
     mesh = mesh_of(config)
     call = label_call(config, mesh, options)
     return partial(call, jax.device_put(extractor, shardings(mesh, extractor)))
+
+
+def stored_labeler(config: mlc.ConfigDict, options: PointOptions) -> Callable:
+    """Compiled `stored_label_step`, batch -> (labels, metrics)."""
+    mesh = mesh_of(config)
+    return jax.jit(
+        partial(
+            stored_label_step,
+            options=options,
+            fg_probability=config.labels.fg_probability,
+            bg_probability=config.labels.bg_probability,
+            patch_size=config.model.patch_size,
+            mask_ratio=DecoderConfig().mask_ratio,
+        ),
+        out_shardings=(split_rows(mesh), replicated(mesh)),
+    )
 
 
 def label_call(config: mlc.ConfigDict, mesh: Mesh, options: PointOptions) -> Callable:

@@ -13,10 +13,20 @@ from exits_jax.phases.options import (
     selected,
     training_sizes,
     uses_extractor,
+    uses_generator,
+    uses_stored_labels,
 )
 from exits_jax.phases.order import begin
 from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.runs import Run, labeler, peak_lr, steps_of, train_run
+from exits_jax.phases.runs import (
+    Run,
+    labeler,
+    peak_lr,
+    steps_of,
+    stored_labeler,
+    train_run,
+)
+from exits_jax.phases.stored_labels import stored_labels
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.weights import (
     file_encoder,
@@ -37,12 +47,18 @@ from exits_jax.train.objectives import (
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the generator on points and colours, or on boxes as the baseline does."""
+    if not uses_generator(config):
+        return
     if not begin(config, workdir, "train"):
         return
     workdir.note("train", init=provenance(config))
     objects = training_instances(config, workdir)
     loss_fn, make_labels = generator_loss(config), None
-    if config.loss.method == "exits":
+    labels = None
+    if uses_stored_labels(config):
+        labels = stored_labels(config, workdir, objects)
+        make_labels = stored_labeler(config, point_options(config, {}))
+    elif config.loss.method == "exits":
         frozen = extractor(config, workdir) if uses_extractor(config) else {}
         choice = selected(workdir) if config.similarity.select else {}
         make_labels = labeler(config, frozen, point_options(config, choice))
@@ -81,6 +97,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         loss_fn=loss_fn,
         objects=objects,
         make_labels=make_labels,
+        labels=labels,
     )
     workdir.finish("train")
 

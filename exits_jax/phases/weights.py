@@ -17,6 +17,7 @@ from exits_jax.phases.options import (
     encoder_config,
     generator_builder,
     needs_warmup,
+    uses_walk,
 )
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints
@@ -111,7 +112,8 @@ def check_files(config: mlc.ConfigDict) -> None:
 def _starts_from_file(config: mlc.ConfigDict, *, role: str) -> bool:
     """Whether a model's encoder is that of `encoder_file`, as far as there is one."""
     if role == "extractor":
-        return needs_warmup(config) and not config.pretrain.enabled
+        is_used = needs_warmup(config) or uses_walk(config)
+        return is_used and not config.pretrain.enabled
     return config.init.generator_from == "encoder" and not config.init.generator
 
 

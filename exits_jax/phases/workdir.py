@@ -60,6 +60,8 @@ REPEATABLE = ("generate", "evaluate")
 # Phases that go on from their last checkpoint if they are to be longer.
 _TRAINING = ("pretrain", "warmup", "train")
 _LENGTHS = ("steps", "epochs")
+# Sections that decide how masks are made and judged, and nothing before them.
+_OF_MASKS = (*(f"{phase}." for phase in REPEATABLE), "walk.", "dense_crf.")
 _REMOVING = "being removed"  # status of a phase that is to be done again
 
 
@@ -332,7 +334,7 @@ def _may_change(
     """Whether a phase can be done again, or go on, with another value of a field."""
     if phase in REPEATABLE:
         lengths = tuple(f"{run}.{length}" for run in _TRAINING for length in _LENGTHS)
-        return name.startswith(REPEATABLE) or name in lengths
+        return name.startswith(_OF_MASKS) or name in lengths
     if phase not in _TRAINING or name not in [f"{phase}.{x}" for x in _LENGTHS]:
         return False
     values = (found[name], wanted[name])

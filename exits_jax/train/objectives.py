@@ -13,7 +13,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from exits_jax.models.params import Params, bind
-from exits_jax.ops.losses import box_mask, crf_loss, mil_loss, point_loss
+from exits_jax.ops.losses import (
+    box_mask,
+    crf_loss,
+    mil_loss,
+    point_loss,
+    robust_loss,
+)
 from exits_jax.ops.mean_field import mean_field
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear
@@ -49,6 +55,8 @@ class Weights(NamedTuple):
     crf: float
     crf_ramp_steps: int
     mil_ramp_steps: int = 0
+    mask: float = 0.0
+    mask_exponent: float = 0.5
 
 
 def normalise(pixels: Array, stats: ImageStats) -> Float[Array, "b h w 3"]:
@@ -105,12 +113,11 @@ def exits_objective(
         colour = _mean(crf_loss(probs, refined), batch)
         ramp = _ramp(step, weights.crf_ramp_steps)
         loss = weights.point * point + ramp * weights.crf * colour
-        return loss, {
-            "loss/total": loss,
-            "loss/point": point,
-            "loss/crf": colour,
-            "loss/crf_ramp": ramp,
-        }
+        found = {"loss/point": point, "loss/crf": colour, "loss/crf_ramp": ramp}
+        if weights.mask:
+            found["loss/mask"] = _mean(_mask_loss(batch, probs, weights), batch)
+            loss = loss + weights.mask * found["loss/mask"]
+        return loss, {"loss/total": loss, **found}
 
     return loss_fn
 
@@ -166,6 +173,12 @@ def _probabilities(
         normalise(pixels, stats), batch["box_area"], sizes=sizes
     )
     return keep_rows_split(jax.nn.sigmoid(logits.astype(jnp.float32)))
+
+
+def _mask_loss(batch: Batch, probs: Array, weights: Weights) -> Float[Array, " b"]:
+    """Against the stored masks; of boxes alone they are not sure enough."""
+    loss = robust_loss(probs, batch["soft_mask"], exponent=weights.mask_exponent)
+    return jnp.where(batch["has_points"], loss, 0.0)
 
 
 def _box_mask(batch: Batch, probs: Array) -> Float[Array, "b m m"]:

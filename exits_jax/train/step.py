@@ -15,6 +15,7 @@ from exits_jax.ops.photometric import Changes, student_view
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
+from exits_jax.ops.warp import warp_maps
 from exits_jax.train.objectives import Batch, ImageStats, LossFn, Metrics, normalise
 from exits_jax.train.state import TrainState
 
@@ -116,6 +117,52 @@ def label_step(
     kept = drop_points(pseudo, batch["seed"], dropout_rate=options.dropout_rate)
     labels = supervision(initial, kept, is_empty=is_empty)
     return labels._asdict(), point_metrics(Retrieved(initial, pseudo), batch["valid"])
+
+
+def stored_label_step(
+    batch: Batch,
+    *,
+    options: PointOptions,
+    fg_probability: float,
+    bg_probability: float,
+    patch_size: int,
+    mask_ratio: int,
+) -> tuple[Batch, Metrics]:
+    """The supervision of a batch from labels that were made once per object.
+
+    The stored maps are warped into the crops before points are taken from them and
+    dropped. Adds the walk's probabilities and the soft masks, both in the crop's frame.
+
+    Args:
+        batch: Crops with the maps "walk" and "mask" and their "label_region".
+        options: Rules of the annotated points, and the dropout.
+        fg_probability: From here on a patch in the box is a point of the object.
+        bg_probability: Up to here it is a point of the background.
+        patch_size: Side of a patch, px.
+        mask_ratio: Cells of the masks along a patch.
+    """
+    crop_size = batch["image"].shape[1]
+    grid = crop_size // patch_size
+    warp = lambda maps, side: warp_maps(
+        maps.astype(jnp.float32) / 255,
+        batch["label_region"],
+        crop_size=crop_size,
+        grid=side,
+    )
+    walk, mask = warp(batch["walk"], grid), warp(batch["mask"], grid * mask_ratio)
+    initial = batch_points(batch, options=options, patch_size=patch_size)
+    flat = walk.reshape(walk.shape[0], -1)
+    candidates = initial.unlabeled & batch["has_points"][:, None]
+    pseudo = PseudoPoints(
+        fg=candidates & (flat >= fg_probability),
+        bg=candidates & (flat <= bg_probability),
+        margin=flat,
+        residual=jnp.zeros(flat.shape[:1]),
+    )
+    kept = drop_points(pseudo, batch["seed"], dropout_rate=options.dropout_rate)
+    labels = supervision(initial, kept, is_empty=pseudo.is_empty)._asdict()
+    metrics = point_metrics(Retrieved(initial, pseudo), batch["valid"])
+    return labels | {"walk": walk, "soft_mask": mask}, metrics
 
 
 def point_metrics(found: Retrieved, valid: Array) -> Metrics:
