@@ -4,13 +4,17 @@ python -m benchmarks.label_quality --config=configs/quickstart.py
 
 Takes a work directory in which every phase is finished and trains the baseline beside
 it (`WORKDIR-mil_crf`): same annotations, same start of the generator, same number of
-steps, same crops. Prints one table and writes `label_quality.json` into WORKDIR.
+steps, same crops, and the same CRF on the masks as they are made; without what knows of
+the clicks. Prints one table and writes `label_quality.json` into WORKDIR.
+`benchmarks.compare_masks` gives the interval of the difference.
 """
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
+import ml_collections as mlc
 from absl import app, flags
 from absl import logging as absl_logging
 
@@ -28,8 +32,15 @@ SHARED = (
     "phases/warmup.json",
     "checkpoints/pretrain",
     "checkpoints/warmup",
-    "checkpoints/start",
 )
+START = "checkpoints/start"
+# What the baseline does otherwise: its losses, and no part that reads the clicks.
+BASELINE = {
+    "loss.method": "mil_crf",
+    "prompt.enabled": False,
+    "generate.source": "generator",
+    "generate.click_depth": 0.0,
+}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
 flags.mark_flag_as_required("config")
 
@@ -42,18 +53,17 @@ def main(_) -> None:
     if not ours.is_finished("evaluate"):
         raise ConfigError(f"{ours.path} is not finished: run exits_jax.main first.")
     theirs = Workdir(f"{ours.path}-mil_crf")
-    config.loss.method = "mil_crf"
-    config.generate.splits = (
-        json.loads((ours / "evaluation.json").read_text())["split"],
-    )
-    config.workdir = str(theirs.path)
-    check_config(config)
-    theirs.open(config)
+    split = json.loads((ours / "evaluation.json").read_text())["split"]
+    baseline_config = baseline_of(config)
+    baseline_config.generate.splits = (split,)
+    baseline_config.workdir = str(theirs.path)
+    check_config(baseline_config)
+    theirs.open(baseline_config)
     log_to(theirs)
-    for name in SHARED:
+    for name in shared_files(config):
         _copy(ours / name, theirs / name)
     for run in PHASES.values():
-        run(config, theirs)
+        run(baseline_config, theirs)
     exits, baseline = (
         json.loads((folder / "evaluation.json").read_text())
         for folder in (ours, theirs)
@@ -74,6 +84,28 @@ def main(_) -> None:
         {"exits": exits, "mil_crf": baseline, "floors": floors, "lead": lead},
         indent=2,
     )
+
+
+def baseline_of(config: mlc.ConfigDict) -> mlc.ConfigDict:
+    """A copy of a configuration that trains MIL + CRF instead, without the clicks.
+
+    All else stays: steps, start, crops, and how its masks are made and refined.
+    """
+    baseline = copy.deepcopy(config)
+    for name, value in BASELINE.items():
+        section, field = name.split(".")
+        if field in baseline.get(section, {}):
+            baseline[section][field] = value
+    return baseline
+
+
+def shared_files(config: mlc.ConfigDict) -> tuple[str, ...]:
+    """What the baseline takes over from a run: nothing that the clicks had a part in.
+
+    A generator that reads clicks has further parameters, so its start is of no use.
+    """
+    is_alike = config.get("prompt") == baseline_of(config).get("prompt")
+    return (*SHARED, START) if is_alike else SHARED
 
 
 def _copy(source: Path, target: Path) -> None:
