@@ -13,13 +13,14 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import ml_collections as mlc
 from absl import app, flags
 from absl import logging as absl_logging
 
 from benchmarks.configuration import given, other_words
-from exits_jax.export.evaluation import format_table
+from exits_jax.export.evaluation import Summary, format_table
 from exits_jax.export.files import write_json
 from exits_jax.main import PHASES, log_to
 from exits_jax.phases.check_config import check_config
@@ -69,7 +70,7 @@ def main(_) -> None:
         for folder in (ours, theirs)
     )
     floors = exits["floors"]
-    table = {"EXITS": exits, "MIL + CRF": baseline}
+    table = {"EXITS": groups_of(exits), "MIL + CRF": groups_of(baseline)}
     table |= {name.replace("_", " "): floors[name] for name in floors}
     print(format_table(table))
     lead = {
@@ -106,6 +107,15 @@ def shared_files(config: mlc.ConfigDict) -> tuple[str, ...]:
     """
     is_alike = config.get("prompt") == baseline_of(config).get("prompt")
     return (*SHARED, START) if is_alike else SHARED
+
+
+def groups_of(found: dict[str, Any]) -> Summary:
+    """What an `evaluation.json` says of groups of objects, without the rest."""
+    return {
+        name: group
+        for name, group in found.items()
+        if isinstance(group, dict) and "object_miou" in group
+    }
 
 
 def _copy(source: Path, target: Path) -> None:

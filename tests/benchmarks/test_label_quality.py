@@ -3,8 +3,15 @@
 import ml_collections as mlc
 import pytest
 
-from benchmarks.label_quality import SHARED, START, baseline_of, shared_files
+from benchmarks.label_quality import (
+    SHARED,
+    START,
+    baseline_of,
+    groups_of,
+    shared_files,
+)
 from configs import custom, quickstart
+from exits_jax.export.evaluation import EvaluatedObject, summarize
 from exits_jax.phases.check_config import check_config
 
 CLICKS = {
@@ -59,3 +66,10 @@ def test_a_start_that_read_the_clicks_is_not_taken_over():
     config = with_clicks()
     config.prompt.enabled = False
     assert shared_files(config) == (*SHARED, START)
+
+
+def test_the_table_holds_groups_of_objects_alone():
+    item = EvaluatedObject(1, 3, 0.9, "small", is_separated=False)
+    summary = summarize([item])
+    rest = {"floors": {"box_as_mask": summary}, "points": {"crops": 9}, "split": "val"}
+    assert groups_of({**summary, **rest}) == summary
