@@ -4,18 +4,23 @@ python -m benchmarks.label_quality --config=configs/quickstart.py
 
 Takes a work directory in which every phase is finished and trains the baseline beside
 it (`WORKDIR-mil_crf`): same annotations, same start of the generator, same number of
-steps, same crops. Prints one table and writes `label_quality.json` into WORKDIR.
+steps, same crops, and the same CRF on the masks as they are made; without what knows of
+the clicks. Prints one table and writes `label_quality.json` into WORKDIR.
+`benchmarks.compare_masks` gives the interval of the difference.
 """
 
+import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import ml_collections as mlc
 from absl import app, flags
 from absl import logging as absl_logging
 
 from benchmarks.configuration import given, other_words
-from exits_jax.export.evaluation import format_table
+from exits_jax.export.evaluation import Summary, format_table
 from exits_jax.export.files import write_json
 from exits_jax.main import PHASES, log_to
 from exits_jax.phases.check_config import check_config
@@ -28,8 +33,15 @@ SHARED = (
     "phases/warmup.json",
     "checkpoints/pretrain",
     "checkpoints/warmup",
-    "checkpoints/start",
 )
+START = "checkpoints/start"
+# What the baseline does otherwise: its losses, and no part that reads the clicks.
+BASELINE = {
+    "loss.method": "mil_crf",
+    "prompt.enabled": False,
+    "generate.source": "generator",
+    "generate.click_depth": 0.0,
+}
 _WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
 flags.mark_flag_as_required("config")
 
@@ -42,24 +54,23 @@ def main(_) -> None:
     if not ours.is_finished("evaluate"):
         raise ConfigError(f"{ours.path} is not finished: run exits_jax.main first.")
     theirs = Workdir(f"{ours.path}-mil_crf")
-    config.loss.method = "mil_crf"
-    config.generate.splits = (
-        json.loads((ours / "evaluation.json").read_text())["split"],
-    )
-    config.workdir = str(theirs.path)
-    check_config(config)
-    theirs.open(config)
+    split = json.loads((ours / "evaluation.json").read_text())["split"]
+    baseline_config = baseline_of(config)
+    baseline_config.generate.splits = (split,)
+    baseline_config.workdir = str(theirs.path)
+    check_config(baseline_config)
+    theirs.open(baseline_config)
     log_to(theirs)
-    for name in SHARED:
+    for name in shared_files(config):
         _copy(ours / name, theirs / name)
     for run in PHASES.values():
-        run(config, theirs)
+        run(baseline_config, theirs)
     exits, baseline = (
         json.loads((folder / "evaluation.json").read_text())
         for folder in (ours, theirs)
     )
     floors = exits["floors"]
-    table = {"EXITS": exits, "MIL + CRF": baseline}
+    table = {"EXITS": groups_of(exits), "MIL + CRF": groups_of(baseline)}
     table |= {name.replace("_", " "): floors[name] for name in floors}
     print(format_table(table))
     lead = {
@@ -74,6 +85,37 @@ def main(_) -> None:
         {"exits": exits, "mil_crf": baseline, "floors": floors, "lead": lead},
         indent=2,
     )
+
+
+def baseline_of(config: mlc.ConfigDict) -> mlc.ConfigDict:
+    """A copy of a configuration that trains MIL + CRF instead, without the clicks.
+
+    All else stays: steps, start, crops, and how its masks are made and refined.
+    """
+    baseline = copy.deepcopy(config)
+    for name, value in BASELINE.items():
+        section, field = name.split(".")
+        if field in baseline.get(section, {}):
+            baseline[section][field] = value
+    return baseline
+
+
+def shared_files(config: mlc.ConfigDict) -> tuple[str, ...]:
+    """What the baseline takes over from a run: nothing that the clicks had a part in.
+
+    A generator that reads clicks has further parameters, so its start is of no use.
+    """
+    is_alike = config.get("prompt") == baseline_of(config).get("prompt")
+    return (*SHARED, START) if is_alike else SHARED
+
+
+def groups_of(found: dict[str, Any]) -> Summary:
+    """What an `evaluation.json` says of groups of objects, without the rest."""
+    return {
+        name: group
+        for name, group in found.items()
+        if isinstance(group, dict) and "object_miou" in group
+    }
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -309,3 +309,121 @@ def vit(image, params, *, patch_size, heads, class_token=True):
         hidden = gelu(dense(norm(tokens, block["norm_2"]), block["mlp"]["hidden"]))
         tokens = tokens + dense(hidden, block["mlp"]["output"])
     return norm(tokens, params["norm"])[int(class_token) :], maps
+
+
+def quadrilateral_depth(extreme_points, box, crop_size, grid):
+    """Height of each cell's centre over the nearest of the four lines, by areas.
+
+    Positive within top -> right -> bottom -> left. Two points on one place make no
+    line; all four there leave 0.
+    """
+    top, left, bottom, right = np.asarray(extreme_points, np.float64)
+    corners = [top, right, bottom, left, top]
+    unit = math.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1)) / 2
+    depth = np.zeros((grid, grid))
+    for row in range(grid):
+        for column in range(grid):
+            x, y = ((at + 0.5) * crop_size / grid for at in (column, row))
+            heights = []
+            for (ax, ay), (bx, by) in zip(corners, corners[1:], strict=False):
+                base = math.hypot(bx - ax, by - ay)
+                triangle = ax * (by - y) + bx * (y - ay) + x * (ay - by)  # twice it
+                if base > 1e-3:
+                    heights.append(triangle / base)
+            depth[row, column] = min(heights) / unit if heights else 0
+    return depth
+
+
+def disc(x, y, box, crop_size, grid, radius):
+    """Gaussian weights of the cells with their centre in the box, summing to 1."""
+    cell = crop_size / grid
+    weights = np.zeros(grid * grid)
+    for row in range(grid):
+        for column in range(grid):
+            at_x, at_y = (column + 0.5) * cell, (row + 0.5) * cell
+            if box[0] <= at_x <= box[2] and box[1] <= at_y <= box[3]:
+                far = ((at_x - x) ** 2 + (at_y - y) ** 2) / (radius * cell) ** 2
+                weights[row * grid + column] = math.exp(-far / 2)
+    return weights / weights.sum()
+
+
+def nearest_transitions(similarity, share):
+    """The largest entries of each row as they are, a millionth of them elsewhere."""
+    similarity = np.asarray(similarity, np.float64)
+    kept = np.zeros_like(similarity)
+    for row, entries in enumerate(similarity):
+        count = max(1, round(share * len(entries)))
+        for column in sorted(range(len(entries)), key=lambda i: -entries[i])[:count]:
+            kept[row, column] = entries[column]
+    return kept + 1e-6 * similarity
+
+
+def log_ratio(from_fg, from_bg):
+    """log pi^(f) / pi^(b) in units of the mean, each with 1e-6 added, within 4."""
+    ratios = []
+    for f, b in zip(from_fg, from_bg, strict=True):
+        ratio = (f * len(from_fg) + 1e-6) / (b * len(from_bg) + 1e-6)
+        ratios.append(min(max(math.log(ratio), -4), 4))
+    return np.array(ratios)
+
+
+def ridge(features, probability, inside, outside, *, shrinkage, num_rounds, keep):
+    """Weighted least squares with a free offset; the penalty is a row per weight."""
+    x = np.asarray(features, np.float64)
+    x = x - x.mean(axis=0)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    weights = np.zeros(len(x))
+    for i in range(len(x)):
+        if inside[i]:
+            weights[i] = 1
+        elif outside[i]:
+            weights[i] = inside.sum() / outside.sum()
+    root = np.sqrt(weights)[:, None]
+    with_offset = root * np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    penalty = math.sqrt(shrinkage) * np.eye(x.shape[1], x.shape[1] + 1)
+    system = np.concatenate([with_offset, penalty])
+    found = np.where(inside, probability, 0.0)
+    for _ in range(num_rounds):
+        target = root[:, 0] * np.where(inside, 2 * found - 1, -1)
+        wanted = np.concatenate([target, np.zeros(x.shape[1])])
+        coefficients = np.linalg.lstsq(system, wanted, rcond=None)[0]
+        fit = x @ coefficients[:-1] + coefficients[-1]
+        found = keep * probability + (1 - keep) * np.clip((fit + 1) / 2, 0, 1)
+        found = np.where(inside, found, 0.0)
+    return found
+
+
+def dense_crf(
+    lab,
+    probability,
+    inside,
+    *,
+    num_rounds,
+    colour_weight,
+    position_scale,
+    colour_scale,
+    smooth_weight,
+    smooth_scale,
+):
+    """Every pair of nodes in turn; a node counts among its own neighbours."""
+    side = len(probability)
+    nodes = [(row, column) for row in range(side) for column in range(side)]
+    near, smooth = (np.zeros((len(nodes), len(nodes))) for _ in range(2))
+    for i, (row, column) in enumerate(nodes):
+        for j, (m, n) in enumerate(nodes):
+            far = ((row - m) ** 2 + (column - n) ** 2) / side**2
+            unlike = ((lab[row, column] - lab[m, n]) ** 2).sum() / colour_scale**2
+            near[i, j] = math.exp(-(far / position_scale**2 + unlike) / 2)
+            smooth[i, j] = math.exp(-far / smooth_scale**2 / 2)
+    sums = near.sum(axis=1)
+    near = near / np.sqrt(sums[:, None] * sums[None])
+    smooth = smooth / smooth.sum(axis=1, keepdims=True)
+    sure = np.clip(np.asarray(probability, np.float64).ravel(), 0.02, 0.98)
+    log_odds, mask = np.log(sure / (1 - sure)), np.ravel(inside)
+    found = sure * mask
+    for _ in range(num_rounds):
+        belief = 2 * found - 1
+        energy = log_odds + colour_weight * near @ belief
+        energy = energy + smooth_weight * smooth @ belief
+        found = mask / (1 + np.exp(-energy))
+    return found.reshape(side, side)

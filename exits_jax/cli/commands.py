@@ -63,7 +63,7 @@ COMMANDS = {
         shared=("data", "crop", "model", "decoder"),
     ),
     "evaluate": Command(
-        "Compares the masks with true ones, with boxes and with GrabCut.",
+        "Compares the masks with true ones, boxes, octagons and GrabCut.",
         own=("evaluate",),
         shared=("data", "generate"),
     ),

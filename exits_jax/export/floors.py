@@ -26,6 +26,43 @@ def box_mask(box: Box, image_size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def octagon_mask(
+    extreme_points: np.ndarray | None, box: Box, image_size: tuple[int, int]
+) -> np.ndarray:
+    """An octagon through the clicks, drawn without a look at the image.
+
+    On each side of the box a segment of a quarter of that side has the click in its
+    middle, as far as it fits onto the side; the segments' ends are the corners
+    (ExtremeNet, Zhou et al., CVPR 2019, makes its octagons so).
+
+    Args:
+        extreme_points: [4, 2], top, left, bottom, right as (x, y), numbers of pixels;
+            None for a box alone, which is filled.
+        box: xyxy px, right and bottom exclusive.
+        image_size: (height, width).
+
+    Returns:
+        bool [height, width]: pixels with their centre in the octagon. The filled box
+        where there is none.
+    """
+    filled = box_mask(box, image_size)
+    if extreme_points is None:
+        return filled
+    x0, y0, x1, y1 = box
+    at = np.asarray(extreme_points, np.float64) + 0.5  # edges of pixel 0 are 0 and 1
+    along_x = lambda x: np.clip((x - (x1 - x0) / 8, x + (x1 - x0) / 8), x0, x1)
+    along_y = lambda y: np.clip((y - (y1 - y0) / 8, y + (y1 - y0) / 8), y0, y1)
+    top, bottom = along_x(at[0, 0]), along_x(at[2, 0])
+    left, right = along_y(at[1, 1]), along_y(at[3, 1])
+    rows, columns = (np.arange(size) + 0.5 for size in image_size)
+    # All corners lie on the box: each row of the octagon is one run.
+    start = np.interp(rows, [y0, *left, y1], [top[0], x0, x0, bottom[0]])
+    stop = np.interp(rows, [y0, *right, y1], [top[1], x1, x1, bottom[1]])
+    mask = (columns >= start[:, None]) & (columns <= stop[:, None])
+    mask &= ((rows >= y0) & (rows <= y1))[:, None]
+    return mask if mask.any() else filled
+
+
 def grabcut_mask(
     image: np.ndarray,
     box: Box,

@@ -8,6 +8,11 @@ import numpy as np
 Box = tuple[float | int, float | int, float | int, float | int]
 
 
+def click_tolerance(box: Box) -> float:
+    """How far from a mask a click counts as hit: 2 px, or 2 % of the longer side."""
+    return max(2.0, 0.02 * max(box[2] - box[0], box[3] - box[1]))
+
+
 def click_hits(
     mask: np.ndarray, extreme_points: np.ndarray | None, tolerance_px: float | int
 ) -> tuple[int, ...] | None:

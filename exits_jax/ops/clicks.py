@@ -89,10 +89,10 @@ def click_discs(
     inward = jnp.array([[0, 1], [1, 0], [0, -1], [-1, 0]], extreme_points.dtype)
     cell = crop_size / grid
     middle = (extreme_points + inward_margin_px * inward[None]) / cell
-    centre = jnp.arange(grid) + 0.5
+    centre = (jnp.arange(grid) + 0.5)[None, None]
     gauss = lambda at: jnp.exp(-((centre - at[..., None]) ** 2) / (2 * radius**2))
-    low, high = box[:, :2] / cell, box[:, 2:] / cell
-    is_in = (centre >= low[..., None]) & (centre <= high[..., None])  # [B, 2, N]
+    low, high = box[:, :2, None] / cell, box[:, 2:, None] / cell
+    is_in = (centre >= low) & (centre <= high)  # [B, 2, N]
     columns = gauss(middle[..., 0]) * is_in[:, None, 0]
     rows = gauss(middle[..., 1]) * is_in[:, None, 1]
     discs = (rows[..., :, None] * columns[..., None, :]).reshape(*rows.shape[:2], -1)

@@ -14,32 +14,36 @@ from exits_jax.data.coco_file import ById, Records
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.export import evaluation, rle
 from exits_jax.export.files import write_json
-from exits_jax.export.floors import box_mask, grabcut_mask
+from exits_jax.export.floors import box_mask, grabcut_mask, octagon_mask
 from exits_jax.phases.inputs import instances
 from exits_jax.phases.lists import ObjectLists, object_lists
 from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import METHODS, draw_pictures, spread
 from exits_jax.phases.seen import finder, point_quality, points_in_words
-from exits_jax.phases.verdict import verdict
+from exits_jax.phases.verdict import OCTAGON, verdict
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.progress import tracked
 
 LEGEND = (
-    "Separated objects show two or more parts. Box as mask\nand GrabCut need no "
-    "training: masks have to be better. Means over classes: evaluation.json."
+    "Separated objects show two or more parts.\n"
+    "Clicks are hit by a mask within 2 px or 2 % of the longer side of the box. Box as "
+    "mask, the octagon\n(which never looks at the image) and GrabCut need no training: "
+    "masks have to be better.\nMeans over classes: evaluation.json."
 )
+OURS = "EXITS"
 _logger = logging.getLogger(__name__)
 
 
 class Measured(NamedTuple):
-    """One object: IoU of each method, and the groups it belongs to."""
+    """One object and how well the mask of each method fits it."""
 
     row: int  # among the objects of the split
-    item: Instance
-    ious: dict[str, float]
-    size: str
-    is_separated: bool
-    is_occluded: bool | None
+    methods: dict[str, evaluation.EvaluatedObject]
+
+    @property
+    def ours(self) -> evaluation.EvaluatedObject:
+        """The object with the mask of the run."""
+        return self.methods[OURS]
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -76,8 +80,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         found = {"split": split, "all": None, "covers_box": covers_box}
         write_json(workdir / "evaluation.json", found, indent=2)
         _judge_all(config, None, {}, covers_box, {})
-    ious = {found.item.annotation_id: found.ious["EXITS"] for found in measured}
-    separated = {found.item.annotation_id for found in measured if found.is_separated}
+    ours = [found.ours for found in measured]
+    ious = {item.annotation_id: item.iou for item in ours}
+    separated = {item.annotation_id for item in ours if item.is_separated}
     draw_pictures(
         config,
         workdir,
@@ -114,22 +119,10 @@ def _write_summary(
     covers_box: float,
 ) -> None:
     summaries = {
-        method: evaluation.summarize(
-            [
-                evaluation.EvaluatedObject(
-                    found.item.annotation_id,
-                    found.item.category_id,
-                    found.ious[method],
-                    found.size,
-                    found.is_separated,
-                    found.is_occluded,
-                )
-                for found in measured
-            ]
-        )
-        for method in measured[0].ious
+        method: evaluation.summarize([found.methods[method] for found in measured])
+        for method in measured[0].methods
     }
-    ours = summaries.pop("EXITS")
+    ours = summaries.pop(OURS)
     floors = {
         method.lower().replace(" ", "_"): summary
         for method, summary in summaries.items()
@@ -181,7 +174,8 @@ def _measure(
     pseudo: ById,
     lists: ObjectLists,
 ) -> list[Measured]:
-    """IoU of every object that has a true mask, image by image: each decoded once."""
+    """Every object that has a true mask, image by image: each decoded once."""
+    has_clicks = bool(objects.has_points.any())
 
     def measure_image(rows: np.ndarray) -> tuple[list[Measured], int]:
         image, found, num_unreadable = None, [], 0
@@ -195,9 +189,12 @@ def _measure(
                 num_unreadable += 1  # an unreadable true mask cannot judge
                 continue
             masks = {
-                "EXITS": _mask_of(pseudo, item),
+                OURS: _mask_of(pseudo, item),
                 "box as mask": box_mask(item.box, item.image_size),
             }
+            if has_clicks:
+                points, box, size = item.extreme_points, item.box, item.image_size
+                masks[OCTAGON] = octagon_mask(points, box, size)
             if config.evaluate.grabcut:
                 if image is None:
                     image = objects.read(int(objects.image[row]))
@@ -231,22 +228,21 @@ def _judge(
     masks: dict[str, np.ndarray],
     lists: ObjectLists,
 ) -> Measured:
-    width, height = _sides(item)
-    by_box = config.evaluate.size_by == "box"
-    area = width * height if by_box else int(true_mask.sum())
-    identity = item.annotation_id
-    if lists.separated is None:
-        separated = evaluation.is_separated(true_mask)
-    else:
-        separated = identity in lists.separated
-    return Measured(
-        row,
-        item,
-        {name: evaluation.mask_iou(mask, true_mask) for name, mask in masks.items()},
-        evaluation.size_bucket(area),
-        separated,
-        None if lists.occluded is None else identity in lists.occluded,
+    described = evaluation.described(
+        item.annotation_id,
+        item.category_id,
+        true_mask,
+        item.box,
+        size_by=config.evaluate.size_by,
+        separated_ids=lists.separated,
+        occluded_ids=lists.occluded,
     )
+    against = true_mask, item.extreme_points, item.box
+    methods = {
+        name: evaluation.judged(described, mask, *against)
+        for name, mask in masks.items()
+    }
+    return Measured(row, methods)
 
 
 def _share_of_boxes(made: Records, objects: Instances) -> float:
@@ -269,8 +265,3 @@ def _mask_of(pseudo: ById, item: Instance) -> np.ndarray:
     if item.annotation_id not in pseudo:
         return np.zeros(item.image_size, bool)
     return rle.decode(pseudo[item.annotation_id])
-
-
-def _sides(item: Instance) -> tuple[float, float]:
-    x0, y0, x1, y1 = item.box
-    return x1 - x0, y1 - y0

@@ -25,6 +25,7 @@ from exits_jax.export.floors import box_mask
 from exits_jax.export.quality import (
     box_tightness,
     click_hits,
+    click_tolerance,
     confidence,
     count_parts,
 )
@@ -195,13 +196,11 @@ def _pseudo_mask(
         flags.append("filled_box")
     elif (mask == box_mask(item.box, item.image_size)).all():
         flags.append("covers_box")
-    x0, y0, x1, y1 = item.box
-    tolerance = max(2.0, 0.02 * max(x1 - x0, y1 - y0))
     return PseudoInstance(
         annotation_id=item.annotation_id,
         rle=encode(mask),
         score=score,
-        click_hit=click_hits(mask, item.extreme_points, tolerance),
+        click_hit=click_hits(mask, item.extreme_points, click_tolerance(item.box)),
         box_iou=box_tightness(mask, item.box),
         num_parts=count_parts(mask),
         flags=tuple(flags),

@@ -10,6 +10,7 @@ from exits_jax.phases.options import uses_extractor
 MANY = 0.2  # share of masks that fill their whole box: shapes were not learnt
 FEW_SEEDS = 0.5  # share of the clicks on the object: are they where they should be?
 FULL_THRESHOLD = 0.5
+OCTAGON = "octagon through the clicks"
 
 
 def verdict(
@@ -51,8 +52,9 @@ def _faults(
         }
         if as_good:
             marks = _listed(as_good, "all")
+            given = "boxes and clicks" if OCTAGON in as_good else "boxes"
             faults.append(
-                "The masks are not better than what the boxes give without any "
+                f"The masks are not better than what the {given} give without any "
                 f"training: mIoU {_miou(ours, 'all'):.1f} against {marks}."
             )
             if ours["separated"]["count"] and all(
@@ -62,6 +64,11 @@ def _faults(
                 faults.append(
                     f"On separated objects they are: {_miou(ours, 'separated'):.1f} "
                     f"against {_listed(as_good, 'separated')}."
+                )
+            elif OCTAGON in as_good:
+                faults.append(
+                    "The octagon is drawn without a look at the image: what the model "
+                    "learnt from the images does not show in its masks."
                 )
         if list(as_good) == ["GrabCut"] and config.data.scenes.num_train:
             faults.append(

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -29,6 +30,65 @@ def test_box_mask_fills_the_pixels_that_the_box_touches():
 @pytest.mark.parametrize("box", [(-5.0, -5.0, 99.0, 99.0), (7.9, 5.9, 8.0, 6.0)])
 def test_box_mask_stays_in_the_image_and_is_never_empty(box):
     assert floors.box_mask(box, (6, 8)).any()
+
+
+def test_an_octagon_of_clicks_in_the_middle_cuts_four_corners_of_three_eighths():
+    clicks = np.array([[49.5, 10], [10, 49.5], [49.5, 89], [89, 49.5]])
+    mask = floors.octagon_mask(clicks, (10.0, 10.0, 90.0, 90.0), (100, 120))
+    assert mask.sum() == pytest.approx(80**2 - 4 * 30**2 / 2, rel=0.02)
+    np.testing.assert_array_equal(mask[:, :100], mask[:, 99::-1])
+    np.testing.assert_array_equal(mask, mask[::-1])
+
+
+def test_an_octagon_holds_the_pixels_with_their_centre_in_its_polygon():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        x0, y0 = rng.integers(0, 20, 2).tolist()
+        x1, y1 = rng.integers(30, 60, 2).tolist()
+        top, bottom = rng.integers(x0, x1, 2)
+        left, right = rng.integers(y0, y1, 2)
+        clicks = np.array([[top, y0], [x0, left], [bottom, y1 - 1], [x1 - 1, right]])
+        corners = []
+        ends = lambda at, low, high: np.clip(
+            [at + 0.5 - (high - low) / 8, at + 0.5 + (high - low) / 8], low, high
+        )
+        corners += [(x, y0) for x in ends(top, x0, x1)]
+        corners += [(x1, y) for y in ends(right, y0, y1)]
+        corners += [(x, y1) for x in ends(bottom, x0, x1)[::-1]]
+        corners += [(x0, y) for y in ends(left, y0, y1)[::-1]]
+        polygon = np.array(corners, np.float32)
+        mask = floors.octagon_mask(clicks, (x0, y0, x1, y1), (64, 64))
+        for y in range(64):
+            for x in range(64):
+                far = cv2.pointPolygonTest(polygon, (x + 0.5, y + 0.5), True)
+                assert abs(far) < 1e-3 or mask[y, x] == (far > 0)
+
+
+def test_an_octagon_keeps_every_click():
+    clicks = np.array([[10, 10], [10, 49], [49, 49], [49, 10]])  # in the corners
+    mask = floors.octagon_mask(clicks, (10.0, 10.0, 50.0, 50.0), (60, 70))
+    for x, y in clicks:
+        assert mask[y, x]
+
+
+def test_the_octagon_of_a_box_alone_is_the_box():
+    box = (1.5, 2.0, 3.5, 4.0)
+    mask = floors.octagon_mask(None, box, (6, 8))
+    np.testing.assert_array_equal(mask, floors.box_mask(box, (6, 8)))
+
+
+@pytest.mark.parametrize(
+    "clicks",
+    [
+        [[2, 2]] * 4,
+        [[90, 90]] * 4,
+        [[3, 2], [4, 3], [3, 3], [2, 3]],  # left given as right
+    ],
+)
+@pytest.mark.parametrize("box", [(2.0, 2.0, 5.0, 4.0), (2.2, 2.2, 2.4, 2.4)])
+def test_an_octagon_of_odd_clicks_is_never_empty_and_never_outside_the_box(clicks, box):
+    mask = floors.octagon_mask(np.array(clicks), box, (6, 8))
+    assert mask.any() and not (mask & ~floors.box_mask(box, (6, 8))).any()
 
 
 def test_grabcut_finds_a_disc():

@@ -131,6 +131,28 @@ def test_rejects_layers_that_do_not_exist(layers):
         module().attention(images(), layers=layers)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize("layers", [(2,), (3, 1), (1, 2, 3)])
+def test_one_pass_gives_attention_and_the_output_of_a_block(layers, block):
+    encoder, image = module(), images()
+    maps, features = encoder.attention_and_features(image, layers=layers, block=block)
+    alone = encoder.attention(image, layers=layers)
+    for actual, expected in zip(maps, alone, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-7)
+    expected = encoder.block_outputs(image)[block - 1]
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_no_block_asked_for_gives_no_features():
+    assert module().attention_and_features(images(), layers=(1,))[1] is None
+
+
+@pytest.mark.parametrize("block", [0, 4])
+def test_rejects_a_block_that_does_not_exist(block):
+    with pytest.raises(ValueError, match="Layers are counted from 1 to 3, got"):
+        module().attention_and_features(images(), layers=(1,), block=block)
+
+
 def test_the_last_block_output_is_what_the_final_norm_reads():
     encoder, image = module(), images()
     tokens = encoder.norm(encoder.block_outputs(image)[-1])[:, 1:]

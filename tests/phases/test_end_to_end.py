@@ -14,7 +14,7 @@ from exits_jax.export import rle
 from tests import toy
 
 GROUPS = {"all", "small", "medium", "large", "separated"}
-VALUES = {"object_miou", "class_miou", "count"}
+VALUES = {"object_miou", "class_miou", "count", "clicks_hit"}
 SPLITS = {"train": "", "val": "val"}
 
 
@@ -104,7 +104,9 @@ def test_pycocotools_judges_the_masks(workdir):
 
 def test_the_evaluation_has_every_group_of_the_masks_and_of_the_floors(workdir):
     found = _read(workdir / "evaluation.json")
-    for summary in (found, found["floors"]["box_as_mask"], found["floors"]["grabcut"]):
+    floors = found["floors"]
+    assert floors.keys() == {"box_as_mask", "octagon_through_the_clicks", "grabcut"}
+    for summary in (found, *floors.values()):
         assert GROUPS <= summary.keys()
         assert all(summary[group].keys() == VALUES for group in GROUPS)
         assert 0 < summary["all"]["object_miou"] <= 1

@@ -4,7 +4,7 @@ import pytest
 
 from configs import custom, tiny
 from exits_jax.phases.seen import POINT_SHARES, points_in_words
-from exits_jax.phases.verdict import verdict
+from exits_jax.phases.verdict import OCTAGON, verdict
 
 
 def _summary(everything, separated=None):
@@ -15,11 +15,13 @@ def _summary(everything, separated=None):
 FLOORS = {"box as mask": _summary(0.55, 0.35), "GrabCut": _summary(0.6, 0.35)}
 
 
-def _verdict(config=None, ours=0.7, separated=None, covers_box=0.0, points=None):
+def _verdict(
+    config=None, ours=0.7, separated=None, covers_box=0.0, points=None, floors=FLOORS
+):
     return verdict(
         config or custom.get_config(),
         None if ours is None else _summary(ours, separated),
-        FLOORS,
+        floors,
         covers_box=covers_box,
         points=points or {},
     )
@@ -46,6 +48,22 @@ def test_masks_that_are_no_better_than_a_floor_are_named_so(ours, marks):
 def test_a_lead_on_separated_objects_is_said_too():
     said = _verdict(ours=0.58, separated=0.5)
     assert "On separated objects they are: 50.0 against 35.0 (GrabCut)." in said
+
+
+def test_masks_that_do_not_beat_the_octagon_show_nothing_of_the_images():
+    floors = FLOORS | {OCTAGON: _summary(0.67, 0.44)}
+    said = _verdict(ours=0.66, separated=0.43, floors=floors)
+    assert "than what the boxes and clicks give without any training" in said
+    assert "mIoU 66.0 against 67.0 (octagon through the clicks)." in said
+    assert "The octagon is drawn without a look at the image" in said
+    assert _verdict(ours=0.68, floors=floors) is None
+
+
+def test_a_lead_over_the_octagon_on_separated_objects_shows_something():
+    floors = FLOORS | {OCTAGON: _summary(0.67, 0.44)}
+    said = _verdict(ours=0.66, separated=0.5, floors=floors)
+    assert "On separated objects they are: 50.0 against 44.0 (octagon" in said
+    assert "without a look at the image" not in said
 
 
 def test_grabcut_is_no_shame_on_drawn_scenes():
