@@ -31,6 +31,7 @@ from exits_jax.export.rle import encode
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.phases.options import crop_options, generator_builder, image_stats
 from exits_jax.phases.pieces import Pieces
+from exits_jax.train.prompts import FIELDS
 from exits_jax.train.sharding import shard_batch, split_rows
 from exits_jax.train.step import predict_step
 
@@ -130,10 +131,11 @@ def _predictions(
         num_threads=config.data.num_threads,
         skip_unreadable=True,
     )
+    needed = ("image", "box_area", *(FIELDS if config.prompt.enabled else ()))
     before = None
     with contextlib.closing(batches):
         for rows in batches:
-            started = pieces.start({key: rows[key] for key in ("image", "box_area")})
+            started = pieces.start({key: rows[key] for key in needed if key in rows})
             if before is not None:
                 yield before[0], pieces.finish(before[1])
             before = rows, started

@@ -15,6 +15,7 @@ from exits_jax.data.augment import Photometric
 from exits_jax.data.batches import CropOptions
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import ALL_SIZES, AREAS, DecoderConfig
+from exits_jax.models.prompt import PromptConfig
 from exits_jax.models.vit import VitConfig, vit_config
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.objectives import (
@@ -23,6 +24,7 @@ from exits_jax.train.objectives import (
     ImageStats,
     Weights,
 )
+from exits_jax.train.prompts import PromptNoise
 from exits_jax.train.sharding import make_mesh
 from exits_jax.train.step import PointOptions
 
@@ -86,13 +88,28 @@ def generator_builder(
         upsample_before=config.decoder.upsample_before,
         dtype=encoder.dtype,
     )
-    return partial(_generator, encoder, decoder)
+    prompt = prompt_config(config) if role == "generator" else None
+    return partial(_generator, encoder, decoder, prompt)
 
 
 def _generator(
-    encoder: VitConfig, decoder: DecoderConfig, rngs: nnx.Rngs
+    encoder: VitConfig,
+    decoder: DecoderConfig,
+    prompt: PromptConfig | None,
+    rngs: nnx.Rngs,
 ) -> PseudoLabelGenerator:
-    return PseudoLabelGenerator(encoder, decoder, rngs=rngs)
+    return PseudoLabelGenerator(encoder, decoder, prompt=prompt, rngs=rngs)
+
+
+def prompt_config(config: mlc.ConfigDict) -> PromptConfig | None:
+    """What the generator is told of the annotation; None: nothing."""
+    prompt = config.prompt
+    return PromptConfig(prompt.walk, prompt.sigma) if prompt.enabled else None
+
+
+def prompt_noise(config: mlc.ConfigDict) -> PromptNoise:
+    """What training does to the generator's prompts."""
+    return PromptNoise(config.prompt.jitter, config.prompt.dropout)
 
 
 def mesh_of(config: mlc.ConfigDict) -> Mesh:
