@@ -17,6 +17,7 @@ from exits_jax.phases.options import generator_builder, point_options
 from exits_jax.phases.runs import label_call, train_call
 from exits_jax.phases.train import generator_loss
 from exits_jax.train.optimizer import adamw, learning_rate
+from exits_jax.train.prompts import WALK
 from exits_jax.train.sharding import shardings, split_rows
 from exits_jax.train.state import TrainState
 
@@ -90,6 +91,9 @@ def abstract_batch(
         "index": ((), jnp.int32),
         "valid": ((), jnp.bool_),
     }
+    if config.prompt.enabled and config.prompt.walk:
+        grid = side // config.model.patch_size
+        of_row[WALK] = ((grid, grid), jnp.float32)
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=split_rows(mesh))
         for name, (shape, dtype) in of_row.items()

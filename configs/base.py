@@ -140,6 +140,17 @@ def get_config() -> mlc.ConfigDict:
     # Convolution before which features are enlarged, 3 or 4, from 0 (Supp. A).
     decoder.upsample_before = 4
 
+    # The clicks as input of the generator, beside the pixels (ours).
+    config.prompt = prompt = mlc.ConfigDict()
+    prompt.enabled = False  # Whether the generator sees the clicks and the box.
+    prompt.walk = True  # Whether it sees what the walk from the clicks finds as well.
+    # Standard deviation of a click's heat map, as a share of the crop's side.
+    prompt.sigma = 0.03
+    # Training moves each click by this, as a share of the box's side.
+    prompt.jitter = 0.02
+    # Share of training crops whose clicks are forgotten, so that boxes alone work.
+    prompt.dropout = 0.1
+
     # Weights to start from.
     config.init = init = mlc.ConfigDict()
     # Encoder: .safetensors file written by `exits-jax convert`; empty: random.

@@ -19,7 +19,7 @@ import numpy as np
 from . import exports, facts, options, resize, runs, sources, targets
 from .convert import ConversionError, Converted, convert
 from .rules import KINDS, detect_kind
-from .shapes import is_generator, read_encoder
+from .shapes import is_generator, read_encoder, sees_clicks
 
 _USAGE, _BAD_INPUT = 2, 3
 _DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}
@@ -78,6 +78,11 @@ def _run(args: argparse.Namespace) -> int:
         print(said)
     metadata |= _sizes(params, metadata)
     tensors = exports.export(params, args.to)
+    if args.to in ("timm", "hf") and sees_clicks(params):
+        print(
+            "note: the encoder was trained with the clicks added to its patches "
+            "(prompt.enabled); what adds them is left out, as the decoder is"
+        )
     if args.to in ("hf", "torch-generator") and "heads" not in metadata:
         return _fail(f"{args.source}: --to={args.to} needs --heads=NUMBER.", _USAGE)
     if args.dry_run:

@@ -7,7 +7,7 @@ import numpy as np
 
 from .convert import ConversionError
 from .layouts import PARTS, Rule, linear, same
-from .shapes import is_generator, part_of, read_encoder
+from .shapes import is_generator, part_of, read_encoder, sees_clicks
 
 
 def conv_back(x: np.ndarray) -> np.ndarray:
@@ -134,6 +134,15 @@ def export(params: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray]:
         if not is_generator(params):
             raise ConversionError(
                 ["there is no decoder: --to=torch-generator needs a whole generator"],
+                len(params),
+            )
+        if sees_clicks(params):
+            raise ConversionError(
+                [
+                    "the generator was trained with prompt.enabled: it sees the clicks "
+                    "beside the pixels, which --to=torch-generator has no place for. "
+                    "--to=exits_jax keeps all of it"
+                ],
                 len(params),
             )
         return _renamed(params, _RULES[target], target)

@@ -32,8 +32,7 @@ def read_run(
     Raises:
       SourceError: the phase train is not finished or has no such weights.
     """
-    import ml_collections as mlc
-
+    from exits_jax.cli.config_files import read_record
     from exits_jax.models.weights import flatten
     from exits_jax.phases.options import encoder_config
     from exits_jax.phases.weights import load_params
@@ -44,7 +43,7 @@ def read_run(
         raise SourceError(
             f"{workdir}: the phase train is not finished. Let the run end first."
         )
-    config = mlc.ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config = read_record(workdir / "config.json").config
     try:
         tree = load_params(
             config, folder, "train", role="generator", which=WEIGHTS[weights]
@@ -73,6 +72,9 @@ def read_run(
         "image_std": json.dumps(list(config.init.image_std)),
         "licence": _licence(init),
     }
+    if config.prompt.enabled:
+        prompt = {"walk": config.prompt.walk, "sigma": config.prompt.sigma}
+        metadata["prompt"] = json.dumps(prompt)
     metadata |= {name: str(value) for name, value in init.items() if value is not None}
     checkpoints = workdir / "checkpoints" / "train"
     newest = max(int(path.name) for path in checkpoints.iterdir() if _is_step(path))

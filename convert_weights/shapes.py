@@ -62,6 +62,11 @@ def is_generator(names: Mapping[str, object]) -> bool:
     return any(name.startswith(("encoder/", "decoder/")) for name in names)
 
 
+def sees_clicks(names: Mapping[str, object]) -> bool:
+    """Whether a generator has the part that reads prompts."""
+    return any(name.startswith("prompt/") for name in names)
+
+
 def read_encoder(params: Mapping[str, np.ndarray]) -> Encoder:
     """Reads the sizes of the encoder off converted parameters."""
     params = part_of(params, "encoder")
@@ -99,9 +104,11 @@ def expected_shapes(params: Mapping[str, np.ndarray]) -> dict[str, Shape]:
     bias = params.get("decoder/pixel_head/convs/0/bias", np.empty(()))
     features = bias.size if bias.ndim == 1 else None
     decoder = _decoder_shapes(encoder.width, features)
-    return {f"encoder/{name}": shape for name, shape in shapes.items()} | {
-        f"decoder/{name}": shape for name, shape in decoder.items()
-    }
+    return (
+        {f"encoder/{name}": shape for name, shape in shapes.items()}
+        | {f"decoder/{name}": shape for name, shape in decoder.items()}
+        | (_prompt_shapes(encoder.width) if sees_clicks(params) else {})
+    )
 
 
 def _encoder_shapes(encoder: Encoder) -> dict[str, Shape]:
@@ -171,3 +178,11 @@ def _decoder_shapes(width: int | None, features: int | None) -> dict[str, Shape]
         shapes[f"pixel_head/convs/{k}/kernel"] = (3, 3, inputs, features)
         shapes[f"pixel_head/convs/{k}/bias"] = (features,)
     return shapes
+
+
+def _prompt_shapes(width: int | None) -> dict[str, Shape]:
+    return {
+        "prompt/embedding/linear/kernel": (None, width),
+        "prompt/embedding/linear/bias": (width,),
+        "prompt/skip/linear/kernel": (None, 1),
+    }

@@ -35,7 +35,7 @@ COMMANDS = {
             "seed",
             "compilation_cache",
             *("data", *_TRAINING, "decoder", "pretrain", "warmup", "similarity"),
-            *("points", "loss", "train", "generate", "evaluate"),
+            *("points", "prompt", "loss", "train", "generate", "evaluate"),
         ),
     ),
     "prepare": Command(
@@ -54,13 +54,13 @@ COMMANDS = {
     ),
     "train": Command(
         "Trains the pseudo label generator.",
-        own=("train", "loss", "points"),
+        own=("train", "loss", "points", "prompt"),
         shared=("data", "decoder", "similarity", *_TRAINING),
     ),
     "generate": Command(
         "Writes one mask per annotated object as COCO JSON.",
         own=("generate",),
-        shared=("data", "crop", "model", "decoder"),
+        shared=("data", "crop", "model", "decoder", "prompt"),
     ),
     "evaluate": Command(
         "Compares the masks with true ones, boxes, octagons and GrabCut.",

@@ -34,10 +34,10 @@ class LabelStore:
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         """The maps of an object, uint8: "walk" [n, n] and "mask" [m, m]."""
-        if self._rows is None:
-            self._rows = np.load(self._path, mmap_mode="r")
-        row = np.array(self._rows[index])
-        return self.split(row)
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = np.load(self._path, mmap_mode="r")
+        return self.split(np.array(rows[index]))
 
     def blank(self) -> dict[str, np.ndarray]:
         """Maps of a row to leave out."""

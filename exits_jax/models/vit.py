@@ -92,21 +92,39 @@ class VisionTransformer(nnx.Module):
         self.blocks = nnx.List([Block(config, rngs=rngs) for _ in range(config.depth)])
         self.norm = _norm(config, rngs)
 
-    def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b n n d"]:
-        """Patch features after the last block and the final norm."""
-        tokens = self.encode(self.embed(image))
+    def __call__(
+        self,
+        image: Float[Array, "b h w 3"],
+        added: Float[Array, "b n n d"] | None = None,
+    ) -> Float[Array, "b n n d"]:
+        """Patch features after the last block and the final norm.
+
+        Args:
+            image: Normalised image.
+            added: What is added to each patch before the first block, if anything.
+        """
+        tokens = self.encode(self.embed(image, added))
         if self.config.class_token:
             tokens = tokens[:, 1:]
         side = image.shape[1] // self.config.patch_size
         return tokens.reshape(tokens.shape[0], side, side, -1)
 
-    def embed(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b t d"]:
-        """Tokens with their positions; the class token, if any, is the first."""
+    def embed(
+        self,
+        image: Float[Array, "b h w 3"],
+        added: Float[Array, "b n n d"] | None = None,
+    ) -> Float[Array, "b t d"]:
+        """Tokens with their positions; the class token, if any, is the first.
+
+        `added` is added to the patches.
+        """
         patches = self.patch_embedding(image.astype(self.config.dtype))
         side = patches.shape[1]
         positions = self.positions(side).astype(patches.dtype)
         tokens = patches.reshape(patches.shape[0], side * side, -1)
         tokens = tokens + positions[None, -side * side :]
+        if added is not None:
+            tokens = tokens + added.reshape(tokens.shape).astype(tokens.dtype)
         return keep_rows_split(self._with_class_token(tokens))
 
     def encode(

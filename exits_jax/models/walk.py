@@ -3,7 +3,8 @@
 from jaxtyping import Array, Float
 
 from exits_jax.models.vit import VisionTransformer
-from exits_jax.ops.walk import Clicks, WalkOptions, walk_probability
+from exits_jax.ops.clicks import Clicks
+from exits_jax.ops.walk import WalkOptions, walk_probability
 
 
 def walk_map(

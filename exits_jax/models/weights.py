@@ -49,12 +49,12 @@ def read_generator(path: str | Path) -> tuple[Params, dict[str, str]]:
     path = Path(path)
     arrays, metadata = _read(path)
     tree = _nested(arrays)
-    if tree.keys() != {"encoder", "decoder"}:
+    if not {"encoder", "decoder"} <= tree.keys() <= {"encoder", "decoder", "prompt"}:
         raise ValueError(
             f"{path} does not hold a generator under the names of exits_jax, which all "
-            "begin with 'encoder/' or 'decoder/'. An encoder alone is named by "
-            "init.encoder; a generator is made from the workdir of a run: "
-            f"python -m convert_weights WORKDIR --out={path}"
+            "begin with 'encoder/', 'decoder/' or, where it sees clicks, 'prompt/'. An "
+            "encoder alone is named by init.encoder; a generator is made from the "
+            f"workdir of a run: python -m convert_weights WORKDIR --out={path}"
         )
     return tree, metadata
 

@@ -4,11 +4,22 @@ The object touches its box at the clicks: what lies deep inside their quadrilate
 likely to belong to it and what lies in the box's corners is not.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 _SHORT = 1e-3  # px; a shorter side of a polygon has no direction
 _TIP = 0.025  # half the width of a wedge at its click, share of the side of the box
+
+
+class Clicks(NamedTuple):
+    """What was annotated of each object, in px of the crop."""
+
+    extreme_points: Float[Array, "b 4 2"]  # top, left, bottom, right as (x, y)
+    has_points: Bool[Array, " b"]  # False: a box alone
+    box: Float[Array, "b 4"]  # xyxy
+    valid_region: Float[Array, "b 4"]  # the part of the crop that is image, xyxy
 
 
 def clicks_or_midpoints(

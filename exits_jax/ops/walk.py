@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from exits_jax.ops.clicks import click_discs, clicks_or_midpoints, polygon_depth
+from exits_jax.ops.clicks import (
+    Clicks,
+    click_discs,
+    clicks_or_midpoints,
+    polygon_depth,
+)
 from exits_jax.ops.points import initial_points
 from exits_jax.ops.propagation import propagation_scores
 from exits_jax.ops.ridge import ridge_probability
@@ -37,15 +42,6 @@ class WalkOptions(NamedTuple):
     ridge_shrinkage: float = 3.0
     ridge_keep: float = 0.5
     ridge_cut: float = 0.44  # probability after it at which both are alike
-
-
-class Clicks(NamedTuple):
-    """What was annotated of each object, in px of the crop."""
-
-    extreme_points: Float[Array, "b 4 2"]  # top, left, bottom, right as (x, y)
-    has_points: Bool[Array, " b"]  # False: a box alone
-    box: Float[Array, "b 4"]  # xyxy
-    valid_region: Float[Array, "b 4"]  # the part of the crop that is image, xyxy
 
 
 class Cells(NamedTuple):

@@ -58,6 +58,8 @@ SHARES = (
     "crop.flip_rate",
     "similarity.max_empty",
     "points.dropout_rate",
+    "prompt.jitter",
+    "prompt.dropout",
     "train.teacher_decay",
     "walk.inward_margin",
     "walk.ridge_keep",
@@ -130,7 +132,7 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
         0 <= config.points.blend < 1,
         f"points.blend = {config.points.blend}: must lie in [0, 1).",
     )
-    for name in ("generate.threshold", "pretrain.mask_ratio"):
+    for name in ("generate.threshold", "pretrain.mask_ratio", "prompt.sigma"):
         in_range = 0 < value(name) < 1
         expect(in_range, f"{name} = {value(name)}: must lie in (0, 1).")
     expect(

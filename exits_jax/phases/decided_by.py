@@ -25,6 +25,8 @@ _INDIFFERENT = frozenset(
     }
 )
 
+_OF_PROMPTS = ("walk", "sigma")  # what is beside them is of the training alone
+
 
 def fields_of_masks(config: mlc.ConfigDict) -> dict[str, Any]:
     """The fields that decide a mask once parameters and objects are given, by name."""
@@ -34,6 +36,8 @@ def fields_of_masks(config: mlc.ConfigDict) -> dict[str, Any]:
         for section in ("crop", "model", "decoder", "generate", "walk", "dense_crf")
         for name, value in everything[section].items()
     }
+    if config.prompt.enabled:
+        fields |= {f"prompt.{name}": everything["prompt"][name] for name in _OF_PROMPTS}
     fields |= {
         f"init.{name}": everything["init"][name] for name in ("image_mean", "image_std")
     }

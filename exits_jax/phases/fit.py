@@ -118,4 +118,6 @@ def _layout_hints(have: _Shapes, want: _Shapes) -> list[str]:
     last = "decoder/pixel_head/convs/0/bias"
     if last in have and last in want and have[last] != want[last]:
         hints.append(f"Set decoder.features={have[last][0]}, as in the file.")
+    if any(key.startswith("prompt/") for key in have.keys() - want.keys()):
+        hints.append("Set prompt.enabled=True: the file's generator sees the clicks.")
     return hints

@@ -31,7 +31,7 @@ from exits_jax.export.quality import (
 )
 from exits_jax.export.rle import encode
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.ops.walk import Clicks
+from exits_jax.ops.clicks import Clicks
 from exits_jax.phases.options import (
     crop_options,
     dense_crf_options,
@@ -129,13 +129,14 @@ def logits_of(
 
     def predict(rows: Batch) -> jax.Array:
         batch = shard_batch(mesh, rows)
+        if models.walk is not None:  # some generators see it, too
+            batch["walk"] = follow(models.encoder, batch, walk=models.walk)
         of_each = [generate(params, batch) for params in models.generators]
-        logits = sum(of_each[1:], of_each[0]) / len(of_each) if of_each else None
-        walk = None
-        if models.walk is not None:
-            walk = follow(models.encoder, batch, walk=models.walk)
-        if logits is None or walk is not None:
-            logits = fuse(logits, walk)
+        logits: jax.Array | None = None
+        if of_each:
+            logits = sum(of_each[1:], of_each[0]) / len(of_each)
+        if section.source != "generator" or logits is None:
+            logits = fuse(logits, batch["walk"])
         if crf is not None or section.click_depth:
             logits = refine(logits, batch)
         return logits

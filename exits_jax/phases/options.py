@@ -15,6 +15,7 @@ from exits_jax.data.augment import Photometric
 from exits_jax.data.batches import CropOptions
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import ALL_SIZES, AREAS, DecoderConfig
+from exits_jax.models.prompt import PromptConfig
 from exits_jax.models.vit import VitConfig, vit_config
 from exits_jax.ops.walk import WalkOptions
 from exits_jax.phases.workdir import ConfigError, Workdir
@@ -25,6 +26,7 @@ from exits_jax.train.objectives import (
     Weights,
 )
 from exits_jax.train.predict import DenseCrf, Walk
+from exits_jax.train.prompts import PromptNoise
 from exits_jax.train.sharding import make_mesh
 from exits_jax.train.step import PointOptions
 
@@ -33,7 +35,7 @@ ROLES = ("generator", "extractor")  # the two models of stage 1
 
 def needs_warmup(config: mlc.ConfigDict) -> bool:
     """Whether a later phase reads what the warm-up trains."""
-    walks = uses_walk(config) or (uses_generator(config) and uses_stored_labels(config))
+    walks = uses_walk(config) or uses_stored_labels(config)
     if walks and config.walk.encoder == "warmup":
         return True
     if not uses_generator(config):
@@ -47,19 +49,25 @@ def uses_generator(config: mlc.ConfigDict) -> bool:
 
 
 def uses_walk(config: mlc.ConfigDict) -> bool:
-    """Whether masks come from the walk, or from it and the generator."""
-    return config.generate.source != "generator"
+    """Whether the walk takes part in making masks, or in telling a generator."""
+    return config.generate.source != "generator" or shows_walk(config)
+
+
+def shows_walk(config: mlc.ConfigDict) -> bool:
+    """Whether the generator sees the walk beside the pixels."""
+    return uses_generator(config) and config.prompt.enabled and config.prompt.walk
 
 
 def uses_extractor(config: mlc.ConfigDict) -> bool:
     """Whether the generator's supervision needs a similarity extractor."""
     retrieves = config.points.use_pseudo and not config.labels.stored
-    return config.loss.method == "exits" and retrieves
+    return uses_generator(config) and config.loss.method == "exits" and retrieves
 
 
 def uses_stored_labels(config: mlc.ConfigDict) -> bool:
     """Whether the generator learns from labels that are made once per object."""
-    return config.loss.method == "exits" and config.labels.stored
+    is_exits = uses_generator(config) and config.loss.method == "exits"
+    return is_exits and config.labels.stored
 
 
 def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
@@ -109,13 +117,28 @@ def generator_builder(
         upsample_before=config.decoder.upsample_before,
         dtype=encoder.dtype,
     )
-    return partial(_generator, encoder, decoder)
+    prompt = prompt_config(config) if role == "generator" else None
+    return partial(_generator, encoder, decoder, prompt)
 
 
 def _generator(
-    encoder: VitConfig, decoder: DecoderConfig, rngs: nnx.Rngs
+    encoder: VitConfig,
+    decoder: DecoderConfig,
+    prompt: PromptConfig | None,
+    rngs: nnx.Rngs,
 ) -> PseudoLabelGenerator:
-    return PseudoLabelGenerator(encoder, decoder, rngs=rngs)
+    return PseudoLabelGenerator(encoder, decoder, prompt=prompt, rngs=rngs)
+
+
+def prompt_config(config: mlc.ConfigDict) -> PromptConfig | None:
+    """What the generator is told of the annotation; None: nothing."""
+    prompt = config.prompt
+    return PromptConfig(prompt.walk, prompt.sigma) if prompt.enabled else None
+
+
+def prompt_noise(config: mlc.ConfigDict) -> PromptNoise:
+    """What training does to the generator's prompts."""
+    return PromptNoise(config.prompt.jitter, config.prompt.dropout)
 
 
 def mesh_of(config: mlc.ConfigDict) -> Mesh:

@@ -19,7 +19,7 @@ SECTIONS["warmup"] = (
     "warmup",
     "points",
 )
-SECTIONS["train"] = (*SECTIONS["warmup"], "loss", "train")
+SECTIONS["train"] = (*SECTIONS["warmup"], "prompt", "loss", "train")
 SECTIONS["generate"] = (*SECTIONS["train"], "generate", "walk", "dense_crf")
 SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
 

@@ -10,6 +10,7 @@ from exits_jax.phases.options import (
     image_stats,
     loss_weights,
     point_options,
+    prompt_noise,
     selected,
     training_sizes,
     uses_extractor,
@@ -35,6 +36,7 @@ from exits_jax.phases.weights import (
     provenance,
     random_params,
     with_encoder,
+    with_prompt,
 )
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import (
@@ -106,9 +108,11 @@ def generator_loss(config: mlc.ConfigDict) -> LossFn:
     """What the generator minimises: L_overall, or the losses of the baseline."""
     graph = abstract_graph(generator_builder(config, role="generator"))
     stats, weights, crf = image_stats(config), loss_weights(config), crf_options(config)
-    sizes = training_sizes(config)
+    sizes, noise = training_sizes(config), prompt_noise(config)
     if config.loss.method == "mil_crf":
-        return box_objective(graph, weights=weights, crf=crf, stats=stats, sizes=sizes)
+        return box_objective(
+            graph, weights=weights, crf=crf, stats=stats, sizes=sizes, noise=noise
+        )
     return exits_objective(
         graph,
         weights=weights,
@@ -116,6 +120,7 @@ def generator_loss(config: mlc.ConfigDict) -> LossFn:
         stats=stats,
         pooling=config.loss.pooling,
         sizes=sizes,
+        noise=noise,
     )
 
 
@@ -128,8 +133,8 @@ def generator_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     source = config.init.generator_from
     if source == "warmup":
         warm = load_params(config, workdir, "warmup", role="extractor")
-        if stem == config.model.extractor_stem:
-            return warm  # decoder included
+        if stem == config.model.extractor_stem:  # decoder included
+            return with_prompt(warm, params, name="the warm-up")
         return with_encoder(params, warm["encoder"], stem=stem, name="the warm-up")
     if source == "pretrain":
         encoder = pretrained_encoder(config, workdir)

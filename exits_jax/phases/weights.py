@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 
@@ -61,9 +62,29 @@ def file_generator(config: mlc.ConfigDict) -> Params:
     except ValueError as error:
         raise WeightsError(str(error)) from error
     params["encoder"] = _without_class_token(config, params["encoder"])
+    params = with_prompt(params, expected, name=config.init.generator)
     heads = metadata.get("heads")
     check_fit(params, expected, name=config.init.generator, heads=heads)
     return params
+
+
+def with_prompt(params: Params, expected: Params, *, name: str) -> Params:
+    """A generator's parameters, with the part that reads prompts if there is to be one.
+
+    Where it is missing it starts as zeros, without effect, and the log says so.
+
+    Args:
+        params: A generator's, with or without that part.
+        expected: What the model has, of which the shapes are looked at.
+        name: Where the parameters come from.
+    """
+    if "prompt" not in expected or "prompt" in params:
+        return params
+    _logger.info(
+        "%s knows no prompts: their weights start at zero, without effect", name
+    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), expected["prompt"])
+    return {**params, "prompt": zeros}
 
 
 def _abstract(config: mlc.ConfigDict, *, role: str) -> Params:

@@ -23,8 +23,8 @@ from exits_jax.ops.losses import (
 from exits_jax.ops.mean_field import mean_field
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear
+from exits_jax.train.prompts import NO_NOISE, Batch, PromptNoise, batch_prompts
 
-Batch = dict[str, Array]
 Metrics = dict[str, Float[Array, ""]]
 LossFn = Callable[
     [Params, Params | None, Batch, Int[Array, ""]], tuple[Float[Array, ""], Metrics]
@@ -71,8 +71,11 @@ def mil_objective(
     stats: ImageStats,
     sizes: tuple[str, ...] = TRAINING_SIZES,
 ) -> LossFn:
-    """Box tightness alone, Eq. (1): the warm-up of the similarity extractor."""
-    predict = partial(_probabilities, graph, stats=stats, sizes=sizes)
+    """Box tightness alone, Eq. (1): the warm-up of the similarity extractor.
+
+    No prompt is given: a box's own map would be the answer.
+    """
+    predict = partial(_probabilities, graph, stats=stats, sizes=sizes, noise=None)
 
     def loss_fn(params, teacher_params, batch, step):
         del teacher_params, step
@@ -91,12 +94,17 @@ def exits_objective(
     stats: ImageStats,
     pooling: str,
     sizes: tuple[str, ...] = TRAINING_SIZES,
+    noise: PromptNoise = NO_NOISE,
 ) -> LossFn:
-    """L_overall of Eq. (10); the batch carries the supervision of `label_step`."""
+    """L_overall of Eq. (10); the batch carries the supervision of `label_step`.
+
+    The student's prompts, if the generator has any, suffer from `noise`; the teacher's
+    do not.
+    """
     predict = partial(_probabilities, graph, stats=stats, sizes=sizes)
 
     def loss_fn(params, teacher_params, batch, step):
-        probs = predict(params, batch, batch["student_image"])
+        probs = predict(params, batch, batch["student_image"], noise=noise)
         box = _box_mask(batch, probs)
         on_points = point_loss(
             probs,
@@ -108,7 +116,7 @@ def exits_objective(
             pooling=pooling,
         )
         point = _mean(on_points, batch)
-        teacher = predict(teacher_params, batch, batch["image"])
+        teacher = predict(teacher_params, batch, batch["image"], noise=NO_NOISE)
         refined = _refined(batch, (probs + teacher) / 2, box, crf, stats)
         colour = _mean(crf_loss(probs, refined), batch)
         ramp = _ramp(step, weights.crf_ramp_steps)
@@ -129,15 +137,19 @@ def box_objective(
     crf: CrfOptions,
     stats: ImageStats,
     sizes: tuple[str, ...] = TRAINING_SIZES,
+    noise: PromptNoise = NO_NOISE,
 ) -> LossFn:
-    """MIL and CRF on every crop and no point: the paper's baseline, Table 5 row 1."""
+    """MIL and CRF on every crop and no point: the paper's baseline, Table 5 row 1.
+
+    Prompts are given as by `exits_objective`.
+    """
     predict = partial(_probabilities, graph, stats=stats, sizes=sizes)
 
     def loss_fn(params, teacher_params, batch, step):
-        probs = predict(params, batch, batch["student_image"])
+        probs = predict(params, batch, batch["student_image"], noise=noise)
         box = _box_mask(batch, probs)
         tightness = _mean(mil_loss(probs, box), batch)
-        teacher = predict(teacher_params, batch, batch["image"])
+        teacher = predict(teacher_params, batch, batch["image"], noise=NO_NOISE)
         refined = _refined(batch, (probs + teacher) / 2, box, crf, stats)
         colour = _mean(crf_loss(probs, refined), batch)
         ramp = _ramp(step, weights.crf_ramp_steps)
@@ -167,11 +179,12 @@ def autoencoder_objective(graph: nnx.GraphDef, *, stats: ImageStats) -> LossFn:
 
 
 def _probabilities(
-    graph, params, batch, pixels, *, stats, sizes
+    graph, params, batch, pixels, *, stats, sizes, noise: PromptNoise | None
 ) -> Float[Array, "b m m"]:
-    logits = bind(graph, params)(
-        normalise(pixels, stats), batch["box_area"], sizes=sizes
-    )
+    """Predicted masks; `noise` is that of the prompts, None goes without prompts."""
+    model = bind(graph, params)
+    prompt = None if noise is None else batch_prompts(model, batch, noise=noise)
+    logits = model(normalise(pixels, stats), batch["box_area"], prompt, sizes=sizes)
     return keep_rows_split(jax.nn.sigmoid(logits.astype(jnp.float32)))
 
 

@@ -13,11 +13,11 @@ from jaxtyping import Array, Float
 
 from exits_jax.models.params import Params, bind
 from exits_jax.models.walk import walk_map
-from exits_jax.ops.clicks import click_wedges
+from exits_jax.ops.clicks import Clicks, click_wedges
 from exits_jax.ops.dense_crf import dense_mean_field, lab_of_nodes
 from exits_jax.ops.losses import box_mask
 from exits_jax.ops.resize import resize_map
-from exits_jax.ops.walk import Clicks, WalkOptions
+from exits_jax.ops.walk import WalkOptions
 from exits_jax.train.objectives import Batch, ImageStats, normalise
 
 SURE = 0.9  # probability of the cells that the clicks vouch for

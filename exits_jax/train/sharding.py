@@ -23,7 +23,7 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"(qkv|hidden)/kernel$", P(None, "fsdp")),
     (r"(projection|output)/kernel$", P("fsdp", None)),
     (r"(convs|patch_embedding)/.*kernel$", P(None, None, None, "fsdp")),
-    (r"position_table$", P(None, "fsdp")),
+    (r"position_table$|prompt/embedding/linear/kernel$", P(None, "fsdp")),
     (r"", P()),  # biases, norms, counters: too small to be worth a message
 )
 

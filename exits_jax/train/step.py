@@ -17,6 +17,7 @@ from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
 from exits_jax.ops.warp import warp_maps
 from exits_jax.train.objectives import Batch, ImageStats, LossFn, Metrics, normalise
+from exits_jax.train.prompts import batch_prompts, mirror_batch
 from exits_jax.train.state import TrainState
 
 
@@ -281,11 +282,19 @@ def predict_step(
     stats: ImageStats,
     flip: bool,
 ) -> Float[Array, "b m m"]:
-    """Mask logits of a batch; with `flip`, averaged with those of the mirror image."""
-    image = normalise(batch["image"], stats)
+    """Mask logits of a batch; with `flip`, averaged with those of the mirror image.
+
+    Prompts, if the generator has any, are made from the batch without noise.
+    """
     model = bind(graph, params)
-    logits = model(image, batch["box_area"]).astype(jnp.float32)
+
+    def predict(batch: Batch) -> Float[Array, "b m m"]:
+        image = normalise(batch["image"], stats)
+        prompt = batch_prompts(model, batch)
+        return model(image, batch["box_area"], prompt).astype(jnp.float32)
+
+    logits = predict(batch)
     if flip:
-        mirrored = model(image[:, :, ::-1], batch["box_area"]).astype(jnp.float32)
+        mirrored = predict(mirror_batch(batch))
         logits = (logits + mirrored[:, :, ::-1]) / 2
     return logits

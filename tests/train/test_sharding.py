@@ -95,3 +95,16 @@ def test_moments_live_where_their_parameters_do():
     specs = _specs({"mu": KERNEL, "nu": KERNEL, "params": KERNEL})
     assert specs["mu"] == specs["nu"] == specs["params"]
     assert specs["mu"]["encoder"]["blocks"]["0"]["mlp"]["hidden"]["kernel"][1] == "fsdp"
+
+
+def test_the_embedding_of_prompts_is_split_as_that_of_patches_is():
+    specs = _specs(
+        {
+            "prompt": {
+                "embedding": {"linear": {"kernel": (112, 8), "bias": (8,)}},
+                "skip": {"linear": {"kernel": (7, 1)}},
+            }
+        }
+    )["prompt"]
+    assert specs["embedding"]["linear"] == {"kernel": P(None, "fsdp"), "bias": P()}
+    assert specs["skip"]["linear"]["kernel"] == P()
