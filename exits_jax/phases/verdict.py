@@ -127,4 +127,5 @@ def _miou(summary: Summary, group: str) -> float:
 
 def _listed(floors: Mapping[str, Summary], group: str) -> str:
     marks = [f"{_miou(floor, group):.1f} ({name})" for name, floor in floors.items()]
-    return " and ".join(marks)
+    *before, last = marks
+    return f"{', '.join(before)} and {last}" if before else last

@@ -59,6 +59,12 @@ def test_masks_that_do_not_beat_the_octagon_show_nothing_of_the_images():
     assert _verdict(ours=0.68, floors=floors) is None
 
 
+def test_many_floors_are_listed_as_in_a_sentence():
+    floors = FLOORS | {OCTAGON: _summary(0.67, 0.44)}
+    marks = "55.0 (box as mask), 60.0 (GrabCut) and 67.0 (octagon through the clicks)."
+    assert f"mIoU 50.0 against {marks}" in _verdict(ours=0.5, floors=floors)
+
+
 def test_a_lead_over_the_octagon_on_separated_objects_shows_something():
     floors = FLOORS | {OCTAGON: _summary(0.67, 0.44)}
     said = _verdict(ours=0.66, separated=0.5, floors=floors)
