@@ -6,7 +6,7 @@ import pytest
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import DecoderConfig
 from exits_jax.models.params import abstract_graph, bind, init_params
-from exits_jax.models.prompt import PromptConfig, PromptEmbedding, PromptSkip
+from exits_jax.models.prompt import GAIN, PromptConfig, PromptEmbedding, PromptSkip
 from exits_jax.models.vit import VitConfig
 from exits_jax.ops.prompts import NUM_CHANNELS
 from tests.modules import compiled, drawn
@@ -97,10 +97,10 @@ def test_a_single_weight_adds_what_the_walk_says(started, inputs):
     image, maps = inputs
     run = _run(_build(PromptConfig()))
     prompt = started[1]["prompt"]
-    kernel = prompt["skip"]["linear"]["kernel"].at[WALK].set(0.25)
+    kernel = prompt["skip"]["linear"]["kernel"].at[WALK].set(16 / GAIN)
     told = started[1] | {"prompt": prompt | {"skip": {"linear": {"kernel": kernel}}}}
     added = run(told, image, maps) - run(started[1], image, maps)
-    np.testing.assert_allclose(added, 16 * 0.25 * maps[..., WALK], atol=1e-4)
+    np.testing.assert_allclose(added, 16 * maps[..., WALK], rtol=1e-5, atol=1e-4)
 
 
 def test_a_patch_sees_the_cells_of_its_own_square():
@@ -119,4 +119,4 @@ def test_the_skip_sees_each_pixel_alone():
     maps = np.random.default_rng(0).normal(size=(2, 5, 5, NUM_CHANNELS))
     added = compiled(graph)(tree, jnp.asarray(maps, jnp.float32))
     kernel = np.asarray(tree["linear"]["kernel"])[:, 0]
-    np.testing.assert_allclose(added, 16 * maps @ kernel, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(added, GAIN * maps @ kernel, rtol=1e-4, atol=1e-4)

@@ -236,6 +236,18 @@ def test_fields_that_decide_masks_are_known_by_name():
     assert fields_of_masks(config) != fields
 
 
+def test_what_a_generator_is_told_decides_its_masks_once_it_is_told_anything():
+    config = base.get_config()
+    fields = fields_of_masks(config)
+    config.prompt.sigma = 0.1
+    assert fields_of_masks(config) == fields
+    config.prompt.enabled = True
+    told = fields_of_masks(config)
+    assert told == fields | {"prompt.walk": True, "prompt.sigma": 0.1}
+    config.prompt.jitter = config.prompt.dropout = 0.5  # of the training alone
+    assert fields_of_masks(config) == told
+
+
 def test_the_digest_of_parameters_knows_values_names_and_order():
     trees = [{"a": np.arange(4, dtype=np.float32), "b": np.float32(1.5)}]
     digest = digest_of_params(trees)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -75,6 +76,19 @@ def test_metadata_names_the_run_and_what_a_reader_needs(whole_run, exported):
     assert metadata["source"] == f"{whole_run.name} (a run)"
     assert metadata["init_weights"] == "random"
     assert (metadata["heads"], metadata["licence"]) == ("2", "MIT")
+
+
+def test_a_run_from_before_a_field_was_there_is_read_with_its_default(
+    whole_run, exported, tmp_path
+):
+    older = shutil.copytree(whole_run, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    del config["prompt"]
+    (older / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "older.safetensors"
+    assert convert([str(older), f"--out={out}"]) == 0
+    name = "decoder/prototype_head/output/bias"
+    np.testing.assert_array_equal(load_file(out)[name], load_file(exported)[name])
 
 
 def test_run_that_is_not_finished_is_refused(whole_run, tmp_path, capsys):

@@ -23,6 +23,7 @@ from exits_jax.train.objectives import (
     mil_objective,
 )
 from exits_jax.train.prompts import NO_NOISE, PromptNoise, batch_prompts, mirror_batch
+from exits_jax.train.sharding import make_mesh, shard_batch, shardings
 from exits_jax.train.step import predict_step
 from tests.toy import model
 
@@ -189,6 +190,21 @@ def test_methods_learn_with_prompts(make):
     assert np.isfinite(metrics["loss/total"])
     for leaf in jax.tree.leaves(grads["prompt"]):
         assert np.isfinite(leaf).all() and np.any(leaf != 0)
+
+
+def test_the_devices_that_share_a_batch_change_no_number():
+    loss = jax.jit(
+        jax.grad(_objective(exits, noise=PromptNoise(0.05, 0.3)), has_aux=True)
+    )
+    grads, metrics = loss(PARAMS, PARAMS, _batch(), STEP)
+    mesh = make_mesh(fsdp=2)
+    params = jax.device_put(PARAMS, shardings(mesh, PARAMS))
+    rows = {name: np.asarray(value) for name, value in _batch().items()}
+    with jax.set_mesh(mesh):
+        shared, said = loss(params, params, shard_batch(mesh, rows), STEP)
+    np.testing.assert_allclose(said["loss/total"], metrics["loss/total"], rtol=1e-4)
+    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, jax.device_get(shared["prompt"]), grads["prompt"])
 
 
 def test_the_warm_up_goes_without_prompts():
