@@ -197,8 +197,6 @@ def get_config() -> mlc.ConfigDict:
     # pretrain), or after the "warmup".
     walk.encoder = "came"
     walk.layers = ()  # Attention layers that are averaged; () takes all.
-    # Choose layers and hops by held-out clicks, before the first mask is made.
-    walk.select = True
     walk.num_hops = 4  # Hops of the walk.
     walk.neighbours = 0.08  # Share of the patches that each patch has transitions to.
     walk.inward_margin = 0.047  # Clicks move inward by this share of the crop's side.

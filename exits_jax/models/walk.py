@@ -1,6 +1,6 @@
 """Masks without training: one pass of an encoder, then `ops/walk.py`."""
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from exits_jax.models.vit import VisionTransformer
 from exits_jax.ops.clicks import Clicks
@@ -15,6 +15,7 @@ def walk_map(
     layers: tuple[int, ...],
     feature_block: int,
     options: WalkOptions,
+    shown: Bool[Array, "b 4"] | None = None,
 ) -> Float[Array, "b n n"]:
     """Probability of each patch to belong to the clicked object.
 
@@ -25,6 +26,7 @@ def walk_map(
         layers: Layers, counted from 1, whose attention is averaged.
         feature_block: Block, likewise, whose output the linear classifier sees.
         options: See `WalkOptions`.
+        shown: False for clicks that are to be left out; None shows all.
     """
     wants_features = options.ridge_rounds > 0
     maps, features = encoder.attention_and_features(
@@ -38,4 +40,5 @@ def walk_map(
         clicks,
         crop_size=image.shape[1],
         options=options,
+        shown=shown,
     )

@@ -24,15 +24,18 @@ class Clicks(NamedTuple):
 
 def clicks_or_midpoints(
     extreme_points: Float[Array, "b 4 2"],
-    has_points: Bool[Array, " b"],
+    shown: Bool[Array, "b 4"],
     box: Float[Array, "b 4"],
 ) -> Float[Array, "b 4 2"]:
-    """The clicks; of a box alone the middles of its sides. (x, y), px of the crop."""
+    """The clicks, the middle of the box's side for those that are not shown.
+
+    Both are (x, y), px of the crop.
+    """
     x0, y0, x1, y1 = (box[:, i] for i in range(4))
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
     sides = ((x, y0), (x0, y), (x, y1), (x1, y))  # top, left, bottom, right
     middles = jnp.stack([jnp.stack(side, axis=1) for side in sides], axis=1)
-    return jnp.where(has_points[:, None, None], extreme_points, middles)
+    return jnp.where(shown[..., None], extreme_points, middles)
 
 
 def polygon_depth(

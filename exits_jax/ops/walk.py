@@ -59,6 +59,7 @@ def walk_probability(
     *,
     crop_size: int,
     options: WalkOptions,
+    shown: Bool[Array, "b 4"] | None = None,
 ) -> Float[Array, "b n n"]:
     """Probability of each cell to belong to the object; 0.5 is the cut.
 
@@ -68,21 +69,24 @@ def walk_probability(
         clicks: What was annotated.
         crop_size: Side of the crop, px.
         options: See `WalkOptions`.
+        shown: False for clicks that are to be left out; None shows all.
 
     Returns:
         The probability, 0 in cells that the box does not overlap.
     """
     batch, num_cells, _ = similarity.shape
     grid = round(num_cells**0.5)
-    cells = walk_cells(clicks, crop_size=crop_size, grid=grid, options=options)
+    all_shown = jnp.broadcast_to(clicks.has_points[:, None], (batch, 4))
+    shown = all_shown if shown is None else all_shown & shown
+    points = clicks_or_midpoints(clicks.extreme_points, shown, clicks.box)
+    clicks = clicks._replace(extreme_points=points)
+    cells = walk_cells(clicks, shown, crop_size=crop_size, grid=grid, options=options)
     sparse = nearest_transitions(similarity, share=options.neighbours)
     transition = transition_matrix(sparse, num_rounds=options.num_rounds)
     start = jnp.stack([cells.fg_start, cells.bg_start], axis=1)
     scores = propagation_scores(transition, start, num_hops=options.num_hops)
-    depth = polygon_depth(
-        clicks.extreme_points, clicks.box, crop_size=crop_size, grid=grid
-    ).reshape(batch, num_cells)
-    depth = jnp.where(clicks.has_points[:, None], depth, 0.0)
+    depth = polygon_depth(points, clicks.box, crop_size=crop_size, grid=grid)
+    depth = jnp.where(shown.any(axis=1, keepdims=True), depth.reshape(batch, -1), 0.0)
     evidence = log_ratio(scores) + options.depth_weight * depth
     found = jax.nn.sigmoid(options.slope * (evidence - options.cut))
     found = jnp.where(cells.inside, found, 0.0)
@@ -102,21 +106,26 @@ def walk_probability(
 
 
 def walk_cells(
-    clicks: Clicks, *, crop_size: int, grid: int, options: WalkOptions
+    clicks: Clicks,
+    shown: Bool[Array, "b 4"],
+    *,
+    crop_size: int,
+    grid: int,
+    options: WalkOptions,
 ) -> Cells:
-    """Discs around the clicks, or around the middles of the sides of a box alone."""
+    """Discs around the clicks that are shown; around all four places where none is."""
     margin = options.inward_margin * crop_size
-    points = clicks_or_midpoints(clicks.extreme_points, clicks.has_points, clicks.box)
     discs = click_discs(
-        points,
+        clicks.extreme_points,
         clicks.box,
         crop_size=crop_size,
         grid=grid,
         inward_margin_px=margin,
         radius=options.disc_radius,
     )
+    starts = jnp.where(shown.any(axis=1, keepdims=True), shown, True)[..., None]
     initial = initial_points(
-        points,
+        clicks.extreme_points,
         jnp.ones_like(clicks.has_points),
         clicks.box,
         clicks.valid_region,
@@ -125,7 +134,7 @@ def walk_cells(
         inward_margin_px=margin,
     )
     return Cells(
-        fg_start=discs.mean(axis=1),
+        fg_start=(discs * starts).sum(axis=1) / starts.sum(axis=1),
         bg_start=initial.bg_start,
         inside=initial.unlabeled | initial.fg,
     )

@@ -1,9 +1,10 @@
 """Phase evaluate: pseudo masks against true ones, beside masks that cost nothing."""
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections as mlc
@@ -13,17 +14,31 @@ from exits_jax.data.annotations import AnnotationError, CocoFile, Instance, Inst
 from exits_jax.data.coco_file import ById, Records
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.export import evaluation, rle
+from exits_jax.export.coco import PseudoInstance
 from exits_jax.export.files import write_json
 from exits_jax.export.floors import box_mask, grabcut_mask, octagon_mask
+from exits_jax.models.params import Params
 from exits_jax.phases.inputs import instances
+from exits_jax.phases.label import Models, label_objects
 from exits_jax.phases.lists import ObjectLists, object_lists
+from exits_jax.phases.options import (
+    WALK_ALONE,
+    method_name,
+    uses_generator,
+    uses_stored_labels,
+    uses_walk,
+    walk_options,
+)
 from exits_jax.phases.order import begin
-from exits_jax.phases.pictures import METHODS, draw_pictures, spread
+from exits_jax.phases.pictures import draw_pictures, spread
 from exits_jax.phases.seen import finder, point_quality, points_in_words
 from exits_jax.phases.verdict import OCTAGON, verdict
+from exits_jax.phases.walk import walk_encoder
 from exits_jax.phases.workdir import ConfigError, Workdir
-from exits_jax.train.progress import tracked
+from exits_jax.train.progress import Progress, tracked
+from exits_jax.train.sharding import make_mesh, replicate
 
+Masks = Mapping[int | str, Any]  # RLE by annotation
 LEGEND = (
     "Separated objects show two or more parts.\n"
     "Clicks are hit by a mask within 2 px or 2 % of the longer side of the box. Box as "
@@ -56,6 +71,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if not begin(config, workdir, "evaluate"):
         return
     find = finder(config, workdir)
+    encoder = walk_encoder(config, workdir) if _has_walk(config) else None
     if jax.process_index() != 0:
         return
     sources = workdir.facts("prepare")["sources"]
@@ -69,7 +85,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     covers_box = _share_of_boxes(made, objects)
     source = CocoFile.read(sources[split])
     truth = ById(source.annotations, "segmentation")
-    measured = _measure(config, objects, truth, pseudo, object_lists(config, source))
+    others = {}
+    if encoder is not None:
+        others[WALK_ALONE] = _walk_masks(config, encoder, objects, split)
+    lists = object_lists(config, source)
+    measured = _measure(config, objects, truth, pseudo, others, lists)
     if measured:
         rows = np.array([found.row for found in measured])
         some = objects.select(spread(rows, config.evaluate.num_points))
@@ -96,6 +116,32 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         classes={kind["id"]: str(kind.get("name", "")) for kind in source.categories},
     )
     workdir.finish("evaluate")
+
+
+def _has_walk(config: mlc.ConfigDict) -> bool:
+    """Whether the walk can be judged beside what was trained with it."""
+    walks = uses_walk(config) or uses_stored_labels(config)
+    return walks and uses_generator(config)
+
+
+def _walk_masks(
+    config: mlc.ConfigDict, encoder: Params, objects: Instances, split: str
+) -> dict[int | str, dict]:
+    """Masks of the walk alone, by annotation, refined as the others are."""
+    alone = config.copy_and_resolve_references()
+    alone.generate.source = "walk"
+    mesh = make_mesh(devices=jax.local_devices())
+    models = Models([], replicate(mesh, encoder), walk_options(config))
+    name = f"walk alone {split}"
+    with Progress(name, total=len(objects), unit="mask", warm_up=1) as progress:
+        progress.doing("compiling")
+        made = label_objects(alone, mesh, models, objects, on_start=progress.advance)
+        outcomes = [outcome for _, outcome in made]
+    return {
+        found.annotation_id: found.rle
+        for found in outcomes
+        if isinstance(found, PseudoInstance)
+    }
 
 
 def _split(config: mlc.ConfigDict, sources: dict[str, str]) -> str:
@@ -142,7 +188,7 @@ def _write_summary(
         },
         indent=2,
     )
-    name = METHODS[config.loss.method]
+    name = method_name(config)
     _logger.info(
         "masks of %s at threshold %g against the true ones:\n%s\n%s",
         split,
@@ -151,7 +197,7 @@ def _write_summary(
         f"Sizes are COCO's, by the area of the {config.evaluate.size_by}. {LEGEND}",
     )
     if points:
-        _logger.info("%s", points_in_words(points))
+        _logger.info("%s", points_in_words(points, are_learnt=uses_generator(config)))
     _judge_all(config, ours, summaries, covers_box, points)
 
 
@@ -172,6 +218,7 @@ def _measure(
     objects: Instances,
     truth: ById,
     pseudo: ById,
+    others: Mapping[str, Masks],
     lists: ObjectLists,
 ) -> list[Measured]:
     """Every object that has a true mask, image by image: each decoded once."""
@@ -190,6 +237,7 @@ def _measure(
                 continue
             masks = {
                 OURS: _mask_of(pseudo, item),
+                **{name: _mask_of(masks, item) for name, masks in others.items()},
                 "box as mask": box_mask(item.box, item.image_size),
             }
             if has_clicks:
@@ -261,7 +309,7 @@ def _pseudo_masks(folder: Path) -> Records:
     return CocoFile.read(path).annotations
 
 
-def _mask_of(pseudo: ById, item: Instance) -> np.ndarray:
+def _mask_of(pseudo: Masks, item: Instance) -> np.ndarray:
     if item.annotation_id not in pseudo:
         return np.zeros(item.image_size, bool)
     return rle.decode(pseudo[item.annotation_id])

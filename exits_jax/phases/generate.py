@@ -29,7 +29,7 @@ from exits_jax.phases.decided_by import (
 from exits_jax.phases.inputs import instances
 from exits_jax.phases.label import Models, label_objects
 from exits_jax.phases.merge import merge
-from exits_jax.phases.options import uses_generator, uses_walk
+from exits_jax.phases.options import uses_generator, uses_walk, walk_options
 from exits_jax.phases.order import begin
 from exits_jax.phases.parts import (
     Parts,
@@ -39,7 +39,7 @@ from exits_jax.phases.parts import (
     write_part,
 )
 from exits_jax.phases.prepare import columns_folder, read_problems
-from exits_jax.phases.walk import walk_encoder, walk_of_run
+from exits_jax.phases.walk import check_walk, walk_encoder
 from exits_jax.phases.weights import load_params, provenance
 from exits_jax.phases.workdir import Workdir, environment
 from exits_jax.train.progress import Progress
@@ -63,8 +63,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     encoder, walk = None, None
     if uses_walk(config):
         encoder = walk_encoder(config, workdir)
-        walk = walk_of_run(config, workdir, encoder)
-        decided_by["walk"] = list(walk.layers), walk.options.num_hops
+        walk = walk_options(config)
         trees = [*trees, encoder]
     decided_by["parameters"] = digest_of_params(trees)
     models = Models(
@@ -77,6 +76,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         if split not in config.generate.splits:
             continue
         objects = instances(config, workdir, split)
+        if encoder is not None and not finished:
+            check_walk(config, encoder, objects)
         prepared = digest_of_folder(columns_folder(workdir, split))
         parts = Parts(
             folder=workdir / "parts",

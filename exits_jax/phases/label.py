@@ -132,10 +132,8 @@ def logits_of(
         if models.walk is not None:  # some generators see it, too
             batch["walk"] = follow(models.encoder, batch, walk=models.walk)
         of_each = [generate(params, batch) for params in models.generators]
-        logits: jax.Array | None = None
-        if of_each:
-            logits = sum(of_each[1:], of_each[0]) / len(of_each)
-        if section.source != "generator" or logits is None:
+        logits = sum(of_each[1:], of_each[0]) / len(of_each) if of_each else None
+        if logits is None or section.source == "both":
             logits = fuse(logits, batch["walk"])
         if crf is not None or section.click_depth:
             logits = refine(logits, batch)

@@ -30,6 +30,7 @@ from exits_jax.train.prompts import PromptNoise
 from exits_jax.train.sharding import make_mesh
 from exits_jax.train.step import PointOptions
 
+WALK_ALONE = "walk alone"
 ROLES = ("generator", "extractor")  # the two models of stage 1
 
 
@@ -68,6 +69,14 @@ def uses_stored_labels(config: mlc.ConfigDict) -> bool:
     """Whether the generator learns from labels that are made once per object."""
     is_exits = uses_generator(config) and config.loss.method == "exits"
     return is_exits and config.labels.stored
+
+
+def method_name(config: mlc.ConfigDict) -> str:
+    """What makes the masks, for tables and pictures."""
+    if not uses_generator(config):
+        return WALK_ALONE
+    trained = {"exits": "EXITS", "mil_crf": "MIL + CRF"}[config.loss.method]
+    return trained + (" and walk" if config.generate.source == "both" else "")
 
 
 def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
@@ -189,18 +198,18 @@ def point_options(config: mlc.ConfigDict, choice: dict[str, Any]) -> PointOption
     )
 
 
-def walk_options(config: mlc.ConfigDict, choice: dict[str, Any]) -> Walk:
-    """The walk of section `walk`; `choice` holds layers and hops that were chosen."""
+def walk_options(config: mlc.ConfigDict) -> Walk:
+    """The walk of section `walk`."""
     walk = config.walk
     depth = encoder_config(config, role="extractor").depth
-    layers = tuple(choice.get("layers", walk.layers)) or range(1, depth + 1)
+    layers = tuple(walk.layers) or range(1, depth + 1)
     return Walk(
         layers=tuple(layers),
         feature_block=min(walk.ridge_block, depth),
         options=WalkOptions(
             neighbours=walk.neighbours,
             num_rounds=config.similarity.sinkhorn_rounds,
-            num_hops=choice.get("num_hops", walk.num_hops),
+            num_hops=walk.num_hops,
             inward_margin=walk.inward_margin,
             disc_radius=walk.disc_radius,
             depth_weight=walk.depth_weight,

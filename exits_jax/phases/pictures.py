@@ -12,13 +12,12 @@ from exits_jax.data.crops import Window
 from exits_jax.export import rle
 from exits_jax.export.contact_sheet import Panel, write_contact_sheet
 from exits_jax.phases.fit import described
-from exits_jax.phases.options import encoder_config
+from exits_jax.phases.options import encoder_config, method_name
 from exits_jax.phases.seen import Find, crop_mask, look_at, true_mask_of
 from exits_jax.phases.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
 NAME = "contact_sheet.png"
-METHODS = {"exits": "EXITS", "mil_crf": "MIL + CRF"}
 
 
 def draw_pictures(
@@ -80,7 +79,7 @@ def draw_pictures(
             )
         )
     encoder = encoder_config(config, role="generator")
-    method = METHODS[config.loss.method]
+    method = method_name(config)
     model = described(encoder.dim, encoder.depth)
     shown = f"{len(panels)} of {len(objects)} objects"
     shown += ", those in several parts first" if separated else ""

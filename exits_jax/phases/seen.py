@@ -21,12 +21,17 @@ from exits_jax.phases.options import (
     point_options,
     selected,
     uses_extractor,
+    uses_stored_labels,
+    uses_walk,
+    walk_options,
 )
+from exits_jax.phases.walk import walk_encoder
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.workdir import Workdir
+from exits_jax.train.predict import walk_of
 from exits_jax.train.progress import tracked
 from exits_jax.train.sharding import host_copy
-from exits_jax.train.step import retrieve
+from exits_jax.train.step import batch_points, retrieve
 
 BATCH = 16
 Find = Callable[[Batch], Mapping[str, Any]]
@@ -50,6 +55,8 @@ def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
         sets and their scores, each [b, p].
     """
     if not uses_extractor(config):
+        if uses_walk(config) or uses_stored_labels(config):
+            return _walk_finder(config, workdir)
         return None
     choice = selected(workdir) if config.similarity.select else {}
     build = generator_builder(config, role="extractor")
@@ -73,6 +80,35 @@ def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
         }
 
     return partial(find, jax.device_put(host_copy(extractor(config, workdir))))
+
+
+def _walk_finder(config: mlc.ConfigDict, workdir: Workdir) -> Find:
+    """What the walk is sure of; its margin is the probability over one half."""
+    build = generator_builder(config, role="extractor")
+    follow = partial(
+        walk_of,
+        abstract_graph(lambda rngs: build(rngs).encoder),
+        stats=image_stats(config),
+        walk=walk_options(config),
+    )
+    options, labels = point_options(config, {}), config.labels
+
+    @jax.jit
+    def find(params, batch):
+        found = follow(params, batch)
+        flat = found.reshape(found.shape[0], -1)
+        initial = batch_points(
+            batch, options=options, patch_size=config.model.patch_size
+        )
+        return {
+            "seeds": initial.fg,
+            "unlabeled": initial.unlabeled,
+            "margin": flat - 0.5,
+            "fg": initial.unlabeled & (flat >= labels.fg_probability),
+            "bg": initial.unlabeled & (flat <= labels.bg_probability),
+        }
+
+    return partial(find, jax.device_put(walk_encoder(config, workdir)))
 
 
 def look_at(
@@ -168,13 +204,14 @@ def point_quality(
     return dict(zip(POINT_SHARES, shares, strict=True)) | {"crops": int(crops)}
 
 
-def points_in_words(points: Mapping[str, float]) -> str:
+def points_in_words(points: Mapping[str, float], *, are_learnt: bool) -> str:
     """What `point_quality` found, as a legend of its numbers."""
+    whose = "the training learns from" if are_learnt else "the walk is sure of"
     seeds, right_fg, right_bg, fg, bg, empty = (
         f"{100 * points[name]:5.1f} %" for name in POINT_SHARES
     )
     return (
-        f"points that the training learns from, against {points['crops']} true masks:\n"
+        f"points that {whose}, against {points['crops']} true masks:\n"
         f"  {seeds} of the clicks, moved inwards, lie on the object\n"
         f"  {right_fg} of the points taken for object are on it ({fg.strip()} of the "
         "box is taken so)\n"

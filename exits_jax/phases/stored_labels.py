@@ -33,10 +33,11 @@ from exits_jax.phases.options import (
     dense_crf_of,
     generator_builder,
     image_stats,
+    walk_options,
 )
 from exits_jax.phases.pieces import Pieces
 from exits_jax.phases.prepare import columns_folder
-from exits_jax.phases.walk import walk_encoder, walk_of_run
+from exits_jax.phases.walk import check_walk, walk_encoder
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.predict import refined_logits, walk_logits, walk_of
 from exits_jax.train.progress import Progress
@@ -51,7 +52,7 @@ def stored_labels(
 ) -> LabelStore:
     """The labels of `objects`, made now as far as no earlier run has made them."""
     encoder = walk_encoder(config, workdir)
-    walk = walk_of_run(config, workdir, encoder)
+    walk = walk_options(config)
     grid = config.crop.size // config.model.patch_size
     store = LabelStore(
         workdir / "labels" / "labels.npy", grid=grid, mask_grid=config.dense_crf.grid
@@ -71,6 +72,7 @@ def stored_labels(
         _begin(folder, key)
     _wait("labels are begun")
     if not (folder / "labels.npy").exists():
+        check_walk(config, encoder, objects)
         _make_parts(config, folder / "parts", objects, encoder, walk)
         _wait("labels are made")
         if jax.process_index() == 0:
