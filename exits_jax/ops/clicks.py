@@ -138,7 +138,9 @@ def click_wedges(
     """
     centre = (jnp.arange(grid) + 0.5) * (crop_size / grid)
     sides = jnp.maximum(box[:, 2:] - box[:, :2], 1.0)
-    offset = (centre - extreme_points[..., None]) / sides[:, None, :, None]
+    offset = (centre[None, None, None] - extreme_points[..., None]) / sides[
+        :, None, :, None
+    ]
     from_x = offset[:, :, 0, None, :]  # [B, 4, 1, N]
     from_y = offset[:, :, 1, :, None]
     inward = jnp.stack(
@@ -149,7 +151,12 @@ def click_wedges(
         jnp.broadcast_arrays(from_x[:, 0], from_y[:, 1], from_x[:, 2], from_y[:, 3]),
         axis=1,
     )
-    is_near = (inward > -_TIP) & (inward < depth)
-    is_within = jnp.abs(across) <= _TIP + 0.5 * jnp.maximum(inward, 0.0)
+    # A tip of a cell at the least: the one that holds the click is in.
+    half = 0.501 * (crop_size / grid) / sides  # [B, xy]
+    tip_x, tip_y = (jnp.maximum(_TIP, half[:, axis, None, None]) for axis in (0, 1))
+    tip_along = jnp.stack([tip_y, tip_x, tip_y, tip_x], axis=1)
+    tip_across = jnp.stack([tip_x, tip_y, tip_x, tip_y], axis=1)
+    is_near = (inward >= -tip_along) & (inward < jnp.maximum(depth, tip_along))
+    is_within = jnp.abs(across) <= tip_across + 0.5 * jnp.maximum(inward, 0.0)
     wedges = (is_near & is_within).any(axis=1)
     return wedges & has_points[:, None, None] & (depth > 0)

@@ -4,13 +4,17 @@ A linear classifier is fitted by ridge regression to the walk's probabilities, o
 cells of one crop alone: cells that look alike come to be labeled alike.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Bool, Float
 
 from exits_jax.ops.transition import EXACT
 
-_JITTER = 1e-6  # on the diagonal: the offset itself is not shrunk
+_EXACT_TO = 1e-6  # of the right side: where the solver stops
+_MOST_STEPS = 100
 
 
 def ridge_probability(
@@ -52,8 +56,7 @@ def ridge_probability(
     mean = jnp.einsum("bp,bpd->bd", weight, x, precision=EXACT) / total[:, None]
     x = x - mean[:, None]
     gram = jnp.einsum("bpd,bp,bpe->bde", x, weight, x, precision=EXACT)
-    identity = jnp.eye(x.shape[-1], dtype=x.dtype)[None]
-    factor = jax.scipy.linalg.cho_factor(gram + (shrinkage + _JITTER) * identity)
+    solve = jax.vmap(partial(_solve, shrinkage=shrinkage))
     start = jnp.where(inside, probability, 0.0)
 
     def refine(found, _):
@@ -62,9 +65,21 @@ def ridge_probability(
         moment = jnp.einsum(
             "bpd,bp->bd", x, weight * (target - offset[:, None]), precision=EXACT
         )
-        slope = jax.scipy.linalg.cho_solve(factor, moment[..., None])[..., 0]
+        slope = solve(gram, moment)
         fit = offset[:, None] + jnp.einsum("bpd,bd->bp", x, slope, precision=EXACT)
         mixed = keep * probability + (1 - keep) * jnp.clip((fit + 1) / 2, 0, 1)
         return jnp.where(inside, mixed, 0.0), None
 
     return jax.lax.scan(refine, start, length=num_rounds)[0]
+
+
+def _solve(
+    gram: Float[Array, "d d"], moment: Float[Array, " d"], *, shrinkage: float
+) -> Float[Array, " d"]:
+    """(gram + shrinkage I)^-1 moment, by conjugate gradients.
+
+    Products alone: fast on every device, where a factorisation is a call of LAPACK that
+    XLA's thread pool on a CPU has been seen to wait for without end.
+    """
+    apply = lambda v: jnp.matmul(gram, v, precision=EXACT) + shrinkage * v
+    return cg(apply, moment, tol=_EXACT_TO, maxiter=_MOST_STEPS)[0]

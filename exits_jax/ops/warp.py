@@ -42,5 +42,5 @@ def _weights(
     at = (centre[None] - low[:, None]) * scale[:, None]  # in cells of the source
     is_inside = (at >= 0) & (at <= source)
     nearest = jnp.clip(at - 0.5, 0, source - 1)
-    distance = jnp.abs(nearest[..., None] - jnp.arange(source))
+    distance = jnp.abs(nearest[..., None] - jnp.arange(source)[None, None])
     return jnp.maximum(1 - distance, 0.0) * is_inside[..., None]

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exits_jax.ops.clicks import click_discs, clicks_or_midpoints, polygon_depth
+from exits_jax.ops.clicks import (
+    click_discs,
+    click_wedges,
+    clicks_or_midpoints,
+    polygon_depth,
+)
 from tests import reference
 
 SIZE, GRID = 64, 8
@@ -111,13 +116,13 @@ def test_a_disc_without_a_cell_in_the_box_is_empty():
 
 def test_the_clicks_of_a_box_alone_are_the_middles_of_its_sides():
     points, box = as_batch(np.full((4, 2), np.nan), BOX)
-    middles = clicks_or_midpoints(points, jnp.array([False]), box)[0]
+    middles = clicks_or_midpoints(points, jnp.zeros((1, 4), bool), box)[0]
     np.testing.assert_array_equal(middles, [(32, 10), (12, 33), (32, 56), (52, 33)])
 
 
 def test_clicks_stay_where_they_were_made():
     points, box = as_batch(CLICKS, BOX)
-    kept = clicks_or_midpoints(points, jnp.array([True]), box)
+    kept = clicks_or_midpoints(points, jnp.ones((1, 4), bool), box)
     np.testing.assert_array_equal(kept, points)
 
 
@@ -138,3 +143,49 @@ def test_other_clicks_are_not_compiled_again():
             atol=1e-5,
         )
     assert len(traces) == 1
+
+
+def wedges_of(clicks=CLICKS, box=BOX, depth=0.2, has_points=True, grid=4 * GRID):
+    points, box = as_batch(clicks, box)
+    wedges = click_wedges(
+        points, jnp.array([has_points]), box, crop_size=SIZE, grid=grid, depth=depth
+    )
+    return np.asarray(wedges[0])
+
+
+def test_one_click_alone_is_kept_where_another_is_hidden():
+    points, box = as_batch(CLICKS, BOX)
+    shown = jnp.array([[True, False, True, True]])
+    kept = clicks_or_midpoints(points, shown, box)[0]
+    np.testing.assert_array_equal(kept[1], (12.0, 33.0))
+    np.testing.assert_array_equal(kept[2:], points[0, 2:])
+
+
+@few
+@given(drawn=clicked_boxes())
+def test_every_click_lies_in_its_wedge(drawn):
+    clicks, box = drawn
+    wedges = wedges_of(clicks, box, grid=4 * SIZE)
+    inward = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
+    for (x, y), (dx, dy) in zip(clicks, inward, strict=True):
+        column, row = (int(4 * v) for v in (x + 0.01 * dx, y + 0.01 * dy))
+        column, row = min(column, 4 * SIZE - 1), min(row, 4 * SIZE - 1)
+        near = wedges[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        assert near.any()
+
+
+def test_a_wedge_opens_by_one_for_every_two_inwards():
+    box = (0.0, 0.0, 64.0, 64.0)
+    clicks = ((32.0, 0.0), (0.0, 32.0), (32.0, 64.0), (64.0, 32.0))
+    wedges = wedges_of(clicks, box, depth=0.25, grid=64)
+    widths = wedges[:8].sum(axis=1)  # of the top one: no other reaches so far up
+    expected = [2 * (0.025 * 64 + 0.5 * (row + 0.5)) for row in range(8)]
+    np.testing.assert_allclose(widths, expected, atol=1)
+
+
+def test_wedges_end_at_their_depth_and_a_box_alone_has_none():
+    around_top = wedges_of(depth=0.2)[: 2 * GRID, 10:20]  # the upper half alone
+    rows = (np.flatnonzero(around_top.any(axis=1)) + 0.5) * SIZE / (4 * GRID)
+    assert 10.5 - 0.025 * 46 < rows.min() and rows.max() < 10.5 + 0.2 * 46
+    assert not wedges_of(has_points=False).any()
+    assert not wedges_of(depth=0.0).any()

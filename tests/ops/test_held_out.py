@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from exits_jax.ops.held_out import held_out_check
+from exits_jax.ops.clicks import Clicks
+from exits_jax.ops.held_out import held_out_check, touch_check
 from tests import reference
 
 NUM_POINTS = 16
@@ -63,3 +65,47 @@ def test_a_walk_that_knows_nothing_is_at_chance():
 def test_a_crop_without_hidden_background_is_at_chance():
     actual = held_out_check(*inputs(random_similarity(0), [1, 3]), num_hops=2)
     np.testing.assert_array_equal(actual, 0.5)
+
+
+SIZE, GRID = 64, 8
+BOX = (8.0, 8.0, 56.0, 56.0)
+CLICKS = Clicks(
+    jnp.array([[(20.0, 8.0), (8.0, 40.0), (44.0, 56.0), (56.0, 20.0)]]),
+    jnp.array([True]),
+    jnp.array([BOX]),
+    jnp.array([(0.0, 0.0, 64.0, 64.0)]),
+)
+
+
+def touched(probability, side):
+    found = touch_check(
+        jnp.asarray(probability, jnp.float32)[None],
+        CLICKS,
+        side=side,
+        crop_size=SIZE,
+        inward_margin=0.05,
+    )
+    return float(found[0])
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_map_that_peaks_where_a_side_is_touched_passes(side):
+    x, y = np.asarray(CLICKS.extreme_points[0, side]) / 8
+    at = np.arange(GRID) + 0.5
+    peak = np.exp(-((at[:, None] - y) ** 2 + (at[None] - x) ** 2) / 2)
+    assert touched(peak, side) == 1
+    assert touched(-peak, side) == 0
+
+
+@pytest.mark.parametrize("side", range(4))
+def test_a_map_that_is_the_same_everywhere_is_at_chance(side):
+    assert touched(np.ones((GRID, GRID)), side) == 0.5
+
+
+def test_places_near_the_click_do_not_count():
+    # Rises from left to right: on the top side the click lies a quarter along it.
+    ramp = np.broadcast_to(np.arange(GRID, dtype=float), (GRID, GRID))
+    share = (np.arange(24) + 0.5) / 24
+    away = np.abs(share - 0.25) > 0.15
+    expected = (share[away] < 0.25).mean()
+    assert touched(ramp, 0) == pytest.approx(expected)

@@ -139,7 +139,8 @@ def test_a_cell_that_no_start_reaches_has_no_sign():
 
 
 def test_a_walk_starts_at_the_clicks_and_outside_the_box():
-    cells = walk_cells(clicks_of(), crop_size=SIZE, grid=GRID, options=OPTIONS)
+    shown = jnp.ones((1, 4), bool)
+    cells = walk_cells(clicks_of(), shown, crop_size=SIZE, grid=GRID, options=OPTIONS)
     fg, bg, inside = (np.asarray(x[0]) for x in cells)
     np.testing.assert_allclose([fg.sum(), bg.sum()], 1, rtol=1e-5)
     assert not (fg[~inside] > 0.01).any() and not bg[inside].any()
@@ -232,3 +233,23 @@ def test_other_clicks_are_not_compiled_again():
         actual = once(*drawn(seed), clicks)[0]
         np.testing.assert_allclose(actual, found(clicks, seed=seed), atol=1e-5)
     assert len(traces) == 1
+
+
+def test_a_hidden_click_tells_nothing_of_its_place():
+    def hidden(left):
+        clicks = clicks_of((CLICKS[0], left, *CLICKS[2:]))
+        shown = jnp.array([[True, False, True, True]])
+        return walk_probability(
+            *drawn(), clicks, crop_size=SIZE, options=OPTIONS, shown=shown
+        )
+
+    np.testing.assert_array_equal(hidden((14.5, 40.0)), hidden((14.5, 15.0)))
+
+
+def test_to_hide_all_clicks_leaves_the_box_alone():
+    shown = jnp.zeros((1, 4), bool)
+    hidden = walk_probability(
+        *drawn(), clicks_of(), crop_size=SIZE, options=OPTIONS, shown=shown
+    )
+    alone = found(clicks_of(has_points=False))
+    np.testing.assert_array_equal(hidden[0], alone)

@@ -30,7 +30,7 @@ class Labeling:
         self.objects = instances(config, self.workdir, "train")
         self.mesh = make_mesh(devices=jax.local_devices())
         _, params = toy.model(generator_builder(config, role="generator"))
-        self.models = [replicate(self.mesh, params)]
+        self.models = label.Models([replicate(self.mesh, params)])
         self.parts = Parts(folder, "train", 0, 0, {})
         self.take(self.objects)
 

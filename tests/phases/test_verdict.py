@@ -129,7 +129,7 @@ def test_clicks_that_miss_their_objects_come_first():
 
 def test_the_points_have_a_legend_in_words():
     shares = dict(zip(POINT_SHARES, (0.868, 1.0, 0.995, 0.021, 0.295, 0.176)))
-    assert points_in_words(shares | {"crops": 17}).splitlines() == [
+    assert points_in_words(shares | {"crops": 17}, are_learnt=True).splitlines() == [
         "points that the training learns from, against 17 true masks:",
         "   86.8 % of the clicks, moved inwards, lie on the object",
         "  100.0 % of the points taken for object are on it "
