@@ -225,6 +225,10 @@ def _base(base: str) -> mlc.ConfigDict:
     make = importlib.import_module(f"{__package__}.{name}").get_config
     if colon and not inspect.signature(make).parameters:
         raise ValueError(f"configs/{name}.py takes no ':{argument}'.")
+    if name == "custom":  # the ablations are of the paper's method
+        return make(
+            {"": "paper", "full": "paper", "cpu": "paper_cpu"}.get(argument, argument)
+        )
     return make(argument) if colon else make()
 
 

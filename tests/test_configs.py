@@ -10,11 +10,23 @@ CONFIGS = {
     "lvis": lvis.get_config,
     "custom": custom.get_config,
     "custom:cpu": lambda: custom.get_config("cpu"),
+    "custom:paper": lambda: custom.get_config("paper"),
+    "custom:paper_cpu": lambda: custom.get_config("paper_cpu"),
     "quickstart": quickstart.get_config,
     "tiny": tiny.get_config,
 } | {
     f"ablations:{name}": lambda name=name: ablations.get_config(name)
     for name in ablations.ABLATIONS
+}
+
+PAPER = {"custom": "custom:paper", "custom:cpu": "custom:paper_cpu"}
+OURS = {
+    "labels.stored": False,
+    "prompt.enabled": False,
+    "loss.mask": 0.0,
+    "generate.source": "generator",
+    "generate.crf": False,
+    "generate.click_depth": 0.0,
 }
 
 
@@ -38,14 +50,15 @@ def test_every_configuration_has_the_fields_of_base_and_no_other(name):
 
 
 def test_work_directories_differ():
-    folders = [make().workdir for key, make in CONFIGS.items() if key != "custom:cpu"]
+    folders = [make().workdir for key, make in CONFIGS.items() if "custom:" not in key]
     assert len(set(folders)) == len(folders)
 
 
 @pytest.mark.parametrize("base", ["voc", "custom:cpu", "tiny"])
 @pytest.mark.parametrize("name", ablations.ABLATIONS)
 def test_an_ablation_changes_its_fields_alone(name, base):
-    config, plain = ablations.get_config(f"{name}@{base}"), CONFIGS[base]()
+    config = ablations.get_config(f"{name}@{base}")
+    plain = CONFIGS[PAPER.get(base, base)]()
     for field, value in ablations.ABLATIONS[name].changes.items():
         section, key = field.split(".")
         assert config[section][key] == value
@@ -114,3 +127,22 @@ def test_an_unknown_ablation_or_base_is_refused_with_what_is_near(spec, message)
 def test_an_unknown_scale_lists_the_known_ones():
     with pytest.raises(ValueError, match="'tpu'. Known: full, cpu"):
         custom.get_config("tpu")
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "lvis", *PAPER.values()])
+def test_the_configurations_of_the_paper_have_nothing_of_ours(name):
+    config = CONFIGS[name]()
+    found = {}
+    for field in OURS:
+        section, key = field.split(".")
+        found[field] = config[section][key]
+    assert found == OURS
+
+
+@pytest.mark.parametrize(
+    "given, taken", [("custom", "paper"), ("custom:cpu", "paper_cpu")]
+)
+def test_an_ablation_on_custom_data_is_of_the_method_of_the_paper(given, taken):
+    on = lambda base: ablations.get_config(f"table_5/all_points@{base}")
+    assert on(given).to_dict()["labels"] == on(f"custom:{taken}").to_dict()["labels"]
+    assert not on(given).labels.stored

@@ -35,7 +35,8 @@ COMMANDS = {
             "seed",
             "compilation_cache",
             *("data", *_TRAINING, "decoder", "pretrain", "warmup", "similarity"),
-            *("points", "prompt", "loss", "train", "generate", "evaluate"),
+            *("points", "walk", "labels", "prompt", "loss", "train"),
+            *("generate", "dense_crf", "evaluate"),
         ),
     ),
     "prepare": Command(
@@ -54,12 +55,12 @@ COMMANDS = {
     ),
     "train": Command(
         "Trains the pseudo label generator.",
-        own=("train", "loss", "points", "prompt"),
-        shared=("data", "decoder", "similarity", *_TRAINING),
+        own=("train", "loss", "points", "labels", "prompt"),
+        shared=("data", "decoder", "similarity", "walk", "dense_crf", *_TRAINING),
     ),
     "generate": Command(
         "Writes one mask per annotated object as COCO JSON.",
-        own=("generate",),
+        own=("generate", "walk", "dense_crf"),
         shared=("data", "crop", "model", "decoder", "prompt"),
     ),
     "evaluate": Command(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import ml_collections as mlc
 
 from exits_jax.export.evaluation import Summary
-from exits_jax.phases.options import uses_extractor
+from exits_jax.phases.options import uses_extractor, uses_generator
 
 MANY = 0.2  # share of masks that fill their whole box: shapes were not learnt
 FEW_SEEDS = 0.5  # share of the clicks on the object: are they where they should be?
@@ -96,7 +96,12 @@ def _advice(config: mlc.ConfigDict, points: Mapping[str, float]) -> list[str]:
             "model began with random ones"
         )
     train = config.train
-    if train.steps is None:
+    if not uses_generator(config):
+        lines.append(
+            "a generator trained on what the walk finds: --config.generate.source="
+            "generator, with --config.labels.stored=True (docs/quality.md)"
+        )
+    elif train.steps is None:
         lines.append(
             f"a longer training: --config.train.epochs (it was {train.epochs:g})"
         )

@@ -19,7 +19,7 @@ def _verdict(
     config=None, ours=0.7, separated=None, covers_box=0.0, points=None, floors=FLOORS
 ):
     return verdict(
-        config or custom.get_config(),
+        config or custom.get_config("paper"),
         None if ours is None else _summary(ours, separated),
         floors,
         covers_box=covers_box,
@@ -90,14 +90,14 @@ def test_few_whole_boxes_are_nothing_to_speak_of():
 
 
 def test_weights_are_asked_for_where_none_were_given():
-    config = custom.get_config()
+    config = custom.get_config("paper")
     assert "--config.init.encoder=FILE" in _verdict(config, 0.5)
     config.init.encoder = "weights.safetensors"
     assert "--config.init.encoder" not in _verdict(config, 0.5)
 
 
 def test_the_length_that_decides_is_named():
-    config = custom.get_config()
+    config = custom.get_config("paper")
     config.train.steps = 40
     assert "--config.train.steps (it was 40)" in _verdict(config, 0.5)
     config.train.steps = None
@@ -106,7 +106,7 @@ def test_the_length_that_decides_is_named():
 
 
 def test_a_low_threshold_is_a_reason_for_large_masks():
-    config = custom.get_config()
+    config = custom.get_config("paper")
     config.generate.threshold = 0.1
     assert "--config.generate.threshold (it was 0.1)" in _verdict(config, 0.5)
     config.generate.threshold = 0.5
@@ -114,7 +114,7 @@ def test_a_low_threshold_is_a_reason_for_large_masks():
 
 
 def test_the_choice_of_layers_helps_only_where_it_was_not_made():
-    config = custom.get_config()
+    config = custom.get_config("paper")
     config.similarity.select = False
     assert "--config.similarity.select=True" in _verdict(config, 0.5)
     config.similarity.select = True
@@ -138,3 +138,11 @@ def test_the_points_have_a_legend_in_words():
         "(29.5 % of the box)",
         "   17.6 % of the objects got no point but their clicks",
     ]
+
+
+def test_masks_of_the_walk_are_helped_by_a_training_not_by_a_longer_one():
+    config = custom.get_config()
+    config.generate.source = "walk"
+    said = _verdict(config, 0.5)
+    assert "a generator trained on what the walk finds" in said
+    assert "longer training" not in said
