@@ -3,8 +3,8 @@
 python -m benchmarks.label_points --config=custom:cpu --workdir=RUN [--crops 2048]
 
 Takes a work directory whose labels are stored, or whose extractor is there, draws crops
-as its training does (random margins, not mirrored) and compares the points before dropout
-with the true masks, cell by cell: a cell is object if its mask covers more than half.
+as its training does (random margins, not mirrored) and compares the points before
+dropout with the true masks: a cell is object if its mask covers more than half of it.
 """
 
 import jax
