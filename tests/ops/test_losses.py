@@ -13,6 +13,7 @@ from exits_jax.ops.losses import (
     grid_probs,
     mil_loss,
     point_loss,
+    robust_loss,
 )
 from tests import reference
 
@@ -191,3 +192,33 @@ def test_compiled_equals_eager_and_compiles_once():
     once(args[0] + 0.1, *args[1:4], ~args[4])
     assert len(calls) == 1
     np.testing.assert_allclose(actual, total_loss(*args), rtol=1e-6)
+
+
+@few
+@given(probs=masks, target=masks, exponent=st.sampled_from([0.1, 0.5, 1.0]))
+def test_the_robust_loss_is_that_of_each_pixel_by_hand(probs, target, exponent):
+    cost = lambda p: (1 - max(p, 1e-6) ** exponent) / exponent
+    expected = [
+        np.mean([t * cost(p) + (1 - t) * cost(1 - p) for p, t in zip(ps, ts)])
+        for ps, ts in zip(
+            probs.reshape(2, -1).astype(float), target.reshape(2, -1).astype(float)
+        )
+    ]
+    actual = robust_loss(jnp.asarray(probs), jnp.asarray(target), exponent=exponent)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_robust_loss_lies_between_cross_entropy_and_absolute_error():
+    probs, target = random(1, 8, 8), jnp.round(random(1, 8, 8, seed=1))
+    own = jnp.where(target > 0, probs, 1 - probs)
+    nearly = robust_loss(probs, target, exponent=1e-3)
+    np.testing.assert_allclose(nearly, -jnp.log(own).mean(), rtol=5e-3)
+    at_one = robust_loss(probs, target, exponent=1.0)
+    np.testing.assert_allclose(at_one, jnp.abs(probs - target).mean(), rtol=1e-5)
+
+
+def test_a_label_that_all_speaks_against_pulls_less_than_by_cross_entropy():
+    pull = lambda q: jax.grad(
+        lambda p: robust_loss(p, jnp.ones((1, 1, 1)), exponent=q).sum()
+    )(jnp.full((1, 1, 1), 0.01))
+    assert abs(pull(0.7)) < 0.05 * abs(pull(1e-3))

@@ -163,3 +163,20 @@ def test_pixels_are_normalised_as_the_encoder_was_trained():
     white = jnp.full((1, 1, 1, 3), 255, jnp.uint8)
     expected = (1 - np.array(STATS.mean)) / np.array(STATS.std)
     np.testing.assert_allclose(normalise(white, STATS)[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_the_mask_loss_joins_where_it_has_a_weight_and_an_object_has_clicks():
+    weights = WEIGHTS._replace(mask=2.0, mask_exponent=0.7)
+    loss_fn = exits_objective(
+        GRAPH, weights=weights, crf=CRF, stats=STATS, pooling="bilinear"
+    )
+    batch = _batch() | {
+        "soft_mask": jnp.full((4, 16, 16), 0.25),
+        "has_points": jnp.array([True, False] * 2),
+    }
+    loss, found = loss_fn(PARAMS, TEACHER, batch, STEP)
+    plain, _ = OBJECTIVES["exits"](PARAMS, TEACHER, batch, STEP)
+    assert found["loss/mask"] > 0
+    np.testing.assert_allclose(loss, plain + 2 * found["loss/mask"], rtol=1e-5)
+    none = batch | {"has_points": jnp.zeros(4, bool)}
+    assert loss_fn(PARAMS, TEACHER, none, STEP)[1]["loss/mask"] == 0

@@ -25,6 +25,7 @@ from exits_jax.train.step import (
     PointOptions,
     label_step,
     predict_step,
+    stored_label_step,
     train_step,
     with_student_view,
 )
@@ -306,3 +307,63 @@ def test_without_changes_the_student_sees_the_clean_view():
     rows = {"image": jnp.asarray(_rows()["image"])}
     seen = with_student_view(rows)["student_image"]
     np.testing.assert_array_equal(seen, rows["image"])
+
+
+def _stored(**changes):
+    """Supervision from maps that say: object on the left half of their region."""
+    walk = np.zeros((ROWS, 4, 4), np.uint8)
+    walk[:, :, :2] = 255
+    mask = np.repeat(np.repeat(walk, 2, axis=1), 2, axis=2)
+    region = np.array([[0, 0, SIZE, SIZE]] * ROWS, np.float32)
+    rows = _rows() | {"walk": walk, "mask": mask, "label_region": region} | changes
+    label = jax.jit(
+        partial(
+            stored_label_step,
+            options=OPTIONS._replace(dropout_rate=0.0),
+            fg_probability=0.7,
+            bg_probability=0.2,
+            patch_size=PATCH,
+            mask_ratio=4,
+        )
+    )
+    return label(jax.tree.map(jnp.asarray, rows))
+
+
+def test_stored_maps_become_points_in_the_box():
+    labels, metrics = _stored()
+    known, target = np.asarray(labels["known"]), np.asarray(labels["target"])
+    assert (known[:3] == 1).all()  # in the box by the walk, outside by the box
+    np.testing.assert_array_equal(target[0, 1:3, :2], 1)
+    assert target[0, 2, 2] == 1 and not target[0, :, 3].any()  # the right click alone
+    assert metrics["points/mil_fallback_fraction"] == 0.25
+    np.testing.assert_array_equal(labels["is_empty"], [False, False, False, True])
+
+
+def test_stored_maps_are_moved_to_where_they_lie_in_the_crop():
+    region = np.array([[16, 0, 16 + SIZE, SIZE]] * ROWS, np.float32)
+    labels, _ = _stored(label_region=region)
+    soft = np.asarray(labels["soft_mask"][0])
+    assert soft.shape == (16, 16)
+    np.testing.assert_allclose(soft[:, :8], 0)
+    np.testing.assert_allclose(soft[:, 8:15], 1, atol=1e-6)  # then they fall
+    assert labels["walk"].shape == (ROWS, 4, 4)
+
+
+def test_points_of_stored_maps_are_dropped_like_others():
+    rate = lambda p: OPTIONS._replace(dropout_rate=p)
+    rows = {
+        "walk": np.full((ROWS, 4, 4), 255, np.uint8),
+        "mask": np.zeros((ROWS, 8, 8), np.uint8),
+        "label_region": np.array([[0, 0, SIZE, SIZE]] * ROWS, np.float32),
+    }
+    batch = jax.tree.map(jnp.asarray, _rows() | rows)
+    step = partial(
+        stored_label_step,
+        fg_probability=0.7,
+        bg_probability=0.2,
+        patch_size=PATCH,
+        mask_ratio=4,
+    )
+    none, all_gone = (step(batch, options=rate(p))[0] for p in (0.0, 1.0))
+    assert (none["known"] >= all_gone["known"]).all()
+    assert none["known"].sum() > all_gone["known"].sum()
