@@ -306,10 +306,12 @@ def get_config() -> mlc.ConfigDict:
     config.generate = generate = mlc.ConfigDict()
     generate.splits = ("train", "val")  # Splits that get masks.
     # Where masks come from: the trained "generator" (paper), the "walk", for which
-    # nothing is trained, or "both", the sum of their logits.
+    # nothing is trained, or "both", the sum of their logits, the walk's refined.
     generate.source = "generator"
     generate.walk_weight = 1.0  # Weight of the walk's logits in "both".
-    generate.crf = False  # Refine masks by the CRF of section dense_crf.
+    # Refine the masks of the generator, or those of the walk before they are added to
+    # it, by the CRF of section dense_crf.
+    generate.crf = False
     # Clicks are in the mask, and what lies right behind them: depth of these wedges as
     # a share of the box; 0: none.
     generate.click_depth = 0.0

@@ -7,10 +7,9 @@ Run:  exits-jax run --config=custom --workdir=runs/mine \
 train within an hour. Either takes --config.init.encoder=WEIGHTS.safetensors.
 
 The method is the paper's with more made of the clicks (docs/quality.md): labels are
-made once per object by a walk, the generator sees the clicks and the walk, masks are
-refined by a CRF of all pixels and hold their clicks. `custom:paper` and
-`custom:paper_cpu` are the paper's own, on the same data. --config.generate.source=walk
-trains nothing.
+made once per object by a walk, the generator sees the clicks, masks are those of both
+and hold their clicks. `custom:paper` and `custom:paper_cpu` are the paper's own, on the
+same data. --config.generate.source=walk trains nothing.
 """
 
 import ml_collections as mlc
@@ -28,6 +27,11 @@ def get_config(scale: str = "full") -> mlc.ConfigDict:
         _for_cpu(config)
     if not scale.startswith("paper"):
         _with_clicks(config)
+    if scale == "cpu":
+        config.loss.crf_ramp_steps = 100
+        config.warmup.steps = 100
+        config.train.steps = 1000
+        config.train.lr = 3e-4
     return config
 
 
@@ -35,10 +39,15 @@ def _with_clicks(config: mlc.ConfigDict) -> None:
     config.data.min_area_px = 256.0  # labels are as good on small objects
     config.labels.stored = True
     config.prompt.enabled = True
+    config.prompt.walk = False  # a generator that sees it learns its mistakes, too
     config.prompt.jitter = 0.02
     config.prompt.dropout = 0.1
     config.loss.mask = 4.0
-    config.generate.threshold = 0.5
+    config.loss.mask_exponent = 0.7
+    config.generate.source = "both"
+    config.generate.weights = "teacher"
+    config.generate.flip = True
+    config.generate.threshold = 0.7
     config.generate.crf = True
     config.generate.click_depth = 0.15
 

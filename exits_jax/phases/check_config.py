@@ -147,15 +147,6 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
             steps is None or steps > 0, f"{section}.steps = {steps}: must be positive."
         )
         expect(config[section].epochs > 0, f"{section}.epochs must be positive.")
-    init = config.init
-    has_encoder = init.encoder or init.extractor or config.pretrain.enabled
-    trains_one = config.walk.encoder == "warmup" and config.warmup.enabled
-    expect(
-        config.generate.source == "generator" or bool(has_encoder) or trains_one,
-        f"generate.source = {config.generate.source!r} follows the attention of an "
-        "encoder, and there is none: give --config.init.encoder=FILE, as written by "
-        "`exits-jax convert`.",
-    )
     splits = config.generate.splits
     expect(
         bool(splits) and set(splits) <= {"train", "val"},

@@ -39,7 +39,13 @@ from exits_jax.phases.options import (
     image_stats,
 )
 from exits_jax.phases.pieces import Pieces
-from exits_jax.train.predict import Walk, fused_logits, refined_logits, walk_of
+from exits_jax.train.predict import (
+    Walk,
+    fused_logits,
+    refined_logits,
+    walk_logits,
+    walk_of,
+)
 from exits_jax.train.sharding import shard_batch, split_rows
 from exits_jax.train.step import predict_step
 
@@ -118,26 +124,26 @@ def logits_of(
     )
     fuse = compiled(partial(fused_logits, walk_weight=section.walk_weight))
     crf = dense_crf_options(config)
-    refine = compiled(
-        partial(
-            refined_logits,
-            crf=crf,
-            click_depth=section.click_depth,
-            cut=section.threshold,
-        )
+    finish = partial(
+        refined_logits, click_depth=section.click_depth, cut=section.threshold
     )
+    refine, hold_clicks = (compiled(partial(finish, crf=x)) for x in (crf, None))
+
+    def refined(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+        return refine(logits, batch) if crf or section.click_depth else logits
 
     def predict(rows: Batch) -> jax.Array:
         batch = shard_batch(mesh, rows)
         if models.walk is not None:  # some generators see it, too
             batch["walk"] = follow(models.encoder, batch, walk=models.walk)
+        if not models.generators:
+            return refined(walk_logits(batch["walk"]), batch)
         of_each = [generate(params, batch) for params in models.generators]
-        logits = sum(of_each[1:], of_each[0]) / len(of_each) if of_each else None
-        if logits is None or section.source == "both":
-            logits = fuse(logits, batch["walk"])
-        if crf is not None or section.click_depth:
-            logits = refine(logits, batch)
-        return logits
+        logits = sum(of_each[1:], of_each[0]) / len(of_each)
+        if section.source == "generator":
+            return refined(logits, batch)
+        fused = fuse(logits, refined(walk_logits(batch["walk"]), batch))
+        return hold_clicks(fused, batch) if section.click_depth else fused
 
     return predict
 

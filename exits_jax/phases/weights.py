@@ -18,9 +18,10 @@ from exits_jax.phases.options import (
     encoder_config,
     generator_builder,
     needs_warmup,
+    uses_stored_labels,
     uses_walk,
 )
-from exits_jax.phases.workdir import Workdir
+from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.checkpoints import Checkpoints
 from exits_jax.train.sharding import make_mesh, replicated
 
@@ -99,9 +100,11 @@ def check_files(config: mlc.ConfigDict) -> None:
     Warns where images would be normalised otherwise than a file's weights expect.
 
     Raises:
+        ConfigError: If a walk has no encoder whose attention it could follow.
         FileNotFoundError: If one is missing.
         WeightsError: If one is not what its field says.
     """
+    _refuse_blind_walk(config)
     for role in ROLES:
         if path := encoder_file(config, role=role):
             encoder, metadata = file_encoder(config, role=role)
@@ -130,10 +133,27 @@ def check_files(config: mlc.ConfigDict) -> None:
                 )
 
 
+def _refuse_blind_walk(config: mlc.ConfigDict) -> None:
+    """Attention of random weights knows no objects."""
+    if not (uses_walk(config) or uses_stored_labels(config)):
+        return
+    init = config.init
+    is_trained = config.walk.encoder == "warmup" and config.warmup.enabled
+    if init.encoder or init.extractor or config.pretrain.enabled or is_trained:
+        return
+    raise ConfigError(
+        "Labels and masks of the walk follow the attention of an encoder, and there is "
+        "none: give --config.init.encoder=FILE, as written by `exits-jax convert`, or "
+        "train one with --config.pretrain.enabled=True. The paper's method starts from "
+        "random weights, too: --config=custom:paper."
+    )
+
+
 def _starts_from_file(config: mlc.ConfigDict, *, role: str) -> bool:
     """Whether a model's encoder is that of `encoder_file`, as far as there is one."""
     if role == "extractor":
-        is_used = needs_warmup(config) or uses_walk(config)
+        walks = uses_walk(config) or uses_stored_labels(config)
+        is_used = needs_warmup(config) or walks
         return is_used and not config.pretrain.enabled
     return config.init.generator_from == "encoder" and not config.init.generator
 

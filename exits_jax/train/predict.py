@@ -3,6 +3,7 @@
 Functions of parameters and arrays alone, to be compiled by whoever makes masks.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -71,19 +72,21 @@ def walk_of(
 
 
 def fused_logits(
-    logits: Float[Array, "b m m"] | None,
-    walk: Float[Array, "b n n"] | None,
+    logits: Float[Array, "b m m"],
+    of_walk: Float[Array, "b k k"],
     *,
     walk_weight: float,
-) -> Float[Array, "b k k"]:
-    """Generator and walk as one: the sum of their logits; either may be None."""
-    if walk is None:
-        if logits is None:
-            raise ValueError("There is neither a generator nor a walk.")
-        return logits
-    if logits is None:
-        return walk_logits(walk)
-    return logits + walk_weight * resize_map(walk_logits(walk), *logits.shape[1:])
+) -> Float[Array, "b m m"]:
+    """Generator and walk as one: the sum of their logits.
+
+    Args:
+        logits: Of the generator.
+        of_walk: Of the walk, refined or not; bounded here as `walk_logits` bounds them.
+        walk_weight: Their weight.
+    """
+    bound = math.log((1 - _SUREST) / _SUREST)
+    of_walk = jnp.clip(resize_map(of_walk, *logits.shape[1:]), -bound, bound)
+    return logits + walk_weight * of_walk
 
 
 def walk_logits(walk: Float[Array, "b n n"]) -> Float[Array, "b n n"]:

@@ -11,9 +11,9 @@ import pytest
 from exits_jax import main
 from exits_jax.export import rle
 from exits_jax.phases import stored_labels as phase
-from exits_jax.phases.check_config import check_config
 from exits_jax.phases.inputs import instances, training_instances
 from exits_jax.phases.walk import check_walk, walk_encoder
+from exits_jax.phases.weights import check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
 from tests import toy
 
@@ -124,7 +124,9 @@ def test_a_walk_without_an_encoder_is_refused(dataset, tmp_path, source):
     changes = WALK | {"generate.source": source}
     config = toy.config_for(dataset, tmp_path / "run", **changes)
     with pytest.raises(ConfigError, match="attention of an encoder, and there is none"):
-        check_config(config)
+        check_files(config)
+    assert main.run(config, "prepare") == main.OK
+    assert main.run(config) == main.USAGE
 
 
 def test_attention_that_knows_no_objects_is_called_so(walked, caplog):
