@@ -95,8 +95,7 @@ def baseline_of(config: mlc.ConfigDict) -> mlc.ConfigDict:
     baseline = copy.deepcopy(config)
     for name, value in BASELINE.items():
         section, field = name.split(".")
-        if field in baseline.get(section, {}):
-            baseline[section][field] = value
+        baseline[section][field] = value
     return baseline
 
 

@@ -147,6 +147,13 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
             steps is None or steps > 0, f"{section}.steps = {steps}: must be positive."
         )
         expect(config[section].epochs > 0, f"{section}.epochs must be positive.")
+    shows_walk = config.prompt.enabled and config.prompt.walk
+    learns = config.loss.method == "exits" and config.generate.source != "walk"
+    expect(
+        not (shows_walk and learns) or config.labels.stored,
+        "prompt.walk shows the generator a walk, which comes with stored labels: set "
+        "labels.stored=True, or prompt.walk=False.",
+    )
     splits = config.generate.splits
     expect(
         bool(splits) and set(splits) <= {"train", "val"},

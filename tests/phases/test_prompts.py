@@ -14,7 +14,7 @@ from exits_jax import main
 from exits_jax.data.batches import label_batches
 from exits_jax.models.weights import flatten
 from exits_jax.phases.inputs import instances
-from exits_jax.phases.label import logits_of
+from exits_jax.phases.label import Models, logits_of
 from exits_jax.phases.options import crop_options, generator_builder
 from exits_jax.phases.weights import (
     WeightsError,
@@ -92,7 +92,7 @@ def test_masks_come_from_the_clicks_too(config):
     folder = Workdir(config.workdir)
     mesh = make_mesh(devices=jax.local_devices()[:1])
     params = host_copy(load_params(config, folder, "train", role="generator"))
-    predict = logits_of(config, mesh, [replicate(mesh, params)])
+    predict = logits_of(config, mesh, Models([replicate(mesh, params)]))
     objects = instances(config, folder, "train")
     rows = next(iter(label_batches(objects, crop_options(config), batch=4)))
     rows = {name: rows[name] for name in rows if name not in ("index", "window")}
@@ -163,13 +163,9 @@ def test_parameters_are_as_they_were_where_no_prompt_is_wanted(config):
     jax.tree.map(np.testing.assert_array_equal, told, params)
 
 
-def test_the_walk_is_missed_before_a_step_is_made(dataset, tmp_path):
-    config = toy.config_for(
-        dataset,
-        tmp_path / "run",
-        warmup__steps=1,
-        train__steps=1,
-        **(ENABLED | {"prompt.walk": True}),
-    )
-    with pytest.raises(ValueError, match="but the batch has no walk"):
-        main.run(config)
+def test_the_walk_is_missed_before_anything_is_read(dataset, tmp_path, capsys):
+    changes = ENABLED | {"prompt.walk": True}
+    config = toy.config_for(dataset, tmp_path / "run", **changes)
+    assert main.run(config) == main.USAGE
+    assert "set labels.stored=True, or prompt.walk=False" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
