@@ -14,11 +14,11 @@ MADE = {
     "pretrain": ("checkpoints/pretrain", "tensorboard/pretrain"),
     "warmup": ("checkpoints/warmup", "tensorboard/warmup", "similarity.json"),
     "train": (
-        "labels",
         "checkpoints/start",
         "checkpoints/train",
         "tensorboard/start",
         "tensorboard/train",
+        "labels",
     ),
     "generate": ("parts", "pseudo_masks.json", "skipped.json", "manifest.json", "val"),
     "evaluate": ("evaluation.json", "contact_sheet.png"),
