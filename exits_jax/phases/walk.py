@@ -72,7 +72,10 @@ def check_walk(config: mlc.ConfigDict, encoder: Params, objects: Instances) -> N
     with closing(batches):
         for rows in batches:
             found.append(np.asarray(check(encoder, rows))[rows["valid"]])
-    by_attention, *by_geometry = np.concatenate(found).mean(axis=0).tolist()
+    checked = np.concatenate(found)
+    if not len(checked):
+        return  # no image can be read: who makes the masks says so
+    by_attention, *by_geometry = checked.mean(axis=0).tolist()
     said = (
         f"held-out clicks are found on their side of the box in {by_attention:.1%} by "
         f"the encoder's attention, in {max(by_geometry):.1%} by geometry alone"
