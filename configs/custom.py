@@ -1,10 +1,11 @@
 """Any COCO-format JSON and image folder, by flags: clicks used for all they are worth.
 
 Run:  exits-jax run --config=custom --workdir=runs/mine \
-          --config.data.train=FILE.json --config.data.images=FOLDER
+          --config.data.train=FILE.json --config.data.images=FOLDER \
+          --config.init.encoder=WEIGHTS.safetensors
 
 `custom:cpu` is the same for a ViT-Tiny on crops of 224 px: what a CPU can
-train within an hour. Either takes --config.init.encoder=WEIGHTS.safetensors.
+train within an hour.
 
 The method is the paper's with more made of the clicks (docs/quality.md): labels are
 made once per object by a walk, the generator sees the clicks, masks are those of both

@@ -14,7 +14,8 @@ _EXAMPLES = f"""\
 examples:
   {PROGRAM} run --config=quickstart
   {PROGRAM} run --config=custom:cpu --workdir=runs/mine \\
-      --config.data.train=FILE.json --config.data.images=FOLDER
+      --config.data.train=FILE.json --config.data.images=FOLDER \\
+      --config.init.encoder=WEIGHTS.safetensors
   {PROGRAM} evaluate --workdir=runs/mine --config.generate.threshold=0.4
   {PROGRAM} train --help
 """

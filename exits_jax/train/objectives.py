@@ -189,9 +189,9 @@ def _probabilities(
 
 
 def _mask_loss(batch: Batch, probs: Array, weights: Weights) -> Float[Array, " b"]:
-    """Against the stored masks; of boxes alone they are not sure enough."""
+    """Against the stored masks, where there is one that came from clicks."""
     loss = robust_loss(probs, batch["soft_mask"], exponent=weights.mask_exponent)
-    return jnp.where(batch["has_points"], loss, 0.0)
+    return jnp.where(batch["is_labeled"], loss, 0.0)
 
 
 def _box_mask(batch: Batch, probs: Array) -> Float[Array, "b m m"]:

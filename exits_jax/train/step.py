@@ -153,7 +153,9 @@ def stored_label_step(
     walk, mask = warp(batch["walk"], grid), warp(batch["mask"], grid * mask_ratio)
     initial = batch_points(batch, options=options, patch_size=patch_size)
     flat = walk.reshape(walk.shape[0], -1)
-    candidates = initial.unlabeled & batch["has_points"][:, None]
+    # Nothing at all is what an image left that could not be read at the time.
+    is_labeled = batch["has_points"] & (batch["mask"] > 0).any(axis=(1, 2))
+    candidates = initial.unlabeled & is_labeled[:, None]
     pseudo = PseudoPoints(
         fg=candidates & (flat >= fg_probability),
         bg=candidates & (flat <= bg_probability),
@@ -163,7 +165,8 @@ def stored_label_step(
     kept = drop_points(pseudo, batch["seed"], dropout_rate=options.dropout_rate)
     labels = supervision(initial, kept, is_empty=pseudo.is_empty)._asdict()
     metrics = point_metrics(Retrieved(initial, pseudo), batch["valid"])
-    return labels | {"walk": walk, "soft_mask": mask}, metrics
+    more = {"walk": walk, "soft_mask": mask, "is_labeled": is_labeled}
+    return labels | more, metrics
 
 
 def point_metrics(found: Retrieved, valid: Array) -> Metrics:

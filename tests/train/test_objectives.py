@@ -172,11 +172,11 @@ def test_the_mask_loss_joins_where_it_has_a_weight_and_an_object_has_clicks():
     )
     batch = _batch() | {
         "soft_mask": jnp.full((4, 16, 16), 0.25),
-        "has_points": jnp.array([True, False] * 2),
+        "is_labeled": jnp.array([True, False] * 2),
     }
     loss, found = loss_fn(PARAMS, TEACHER, batch, STEP)
     plain, _ = OBJECTIVES["exits"](PARAMS, TEACHER, batch, STEP)
     assert found["loss/mask"] > 0
     np.testing.assert_allclose(loss, plain + 2 * found["loss/mask"], rtol=1e-5)
-    none = batch | {"has_points": jnp.zeros(4, bool)}
+    none = batch | {"is_labeled": jnp.zeros(4, bool)}
     assert loss_fn(PARAMS, TEACHER, none, STEP)[1]["loss/mask"] == 0

@@ -353,7 +353,7 @@ def test_points_of_stored_maps_are_dropped_like_others():
     rate = lambda p: OPTIONS._replace(dropout_rate=p)
     rows = {
         "walk": np.full((ROWS, 4, 4), 255, np.uint8),
-        "mask": np.zeros((ROWS, 8, 8), np.uint8),
+        "mask": np.full((ROWS, 8, 8), 255, np.uint8),
         "label_region": np.array([[0, 0, SIZE, SIZE]] * ROWS, np.float32),
     }
     batch = jax.tree.map(jnp.asarray, _rows() | rows)
@@ -367,3 +367,9 @@ def test_points_of_stored_maps_are_dropped_like_others():
     none, all_gone = (step(batch, options=rate(p))[0] for p in (0.0, 1.0))
     assert (none["known"] >= all_gone["known"]).all()
     assert none["known"].sum() > all_gone["known"].sum()
+
+
+def test_an_object_without_a_stored_mask_has_no_points_of_the_walk():
+    labels, metrics = _stored(mask=np.zeros((ROWS, 8, 8), np.uint8))
+    assert not labels["is_labeled"].any() and labels["is_empty"].all()
+    assert metrics["points/mil_fallback_fraction"] == 1
