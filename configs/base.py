@@ -305,6 +305,9 @@ def get_config() -> mlc.ConfigDict:
     # Masks of all annotated objects.
     config.generate = generate = mlc.ConfigDict()
     generate.splits = ("train", "val")  # Splits that get masks.
+    # A finished run or a generator's file that makes the masks, instead of one trained
+    # here: all fields that decide masks are then its own, but those given as flags.
+    generate.model = ""
     # Where masks come from: the trained "generator" (paper), the "walk", for which
     # nothing is trained, or "both", the sum of their logits, the walk's refined.
     generate.source = "generator"

@@ -19,7 +19,7 @@ import numpy as np
 from . import exports, facts, options, resize, runs, sources, targets
 from .convert import ConversionError, Converted, convert
 from .rules import KINDS, detect_kind
-from .shapes import is_generator, read_encoder, sees_clicks
+from .shapes import is_generator, is_joined_by_walk, read_encoder, sees_clicks
 
 _USAGE, _BAD_INPUT = 2, 3
 _DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}
@@ -83,6 +83,11 @@ def _run(args: argparse.Namespace) -> int:
             "note: the encoder was trained with the clicks added to its patches "
             "(prompt.enabled); what adds them is left out, as the decoder is"
         )
+    if args.to == "torch-generator" and is_joined_by_walk(params):
+        print(
+            "note: the run adds the walk from the clicks to its generator's masks "
+            "(generate.source); what is written is the generator alone"
+        )
     if args.to in ("hf", "torch-generator") and "heads" not in metadata:
         return _fail(f"{args.source}: --to={args.to} needs --heads=NUMBER.", _USAGE)
     if args.dry_run:
@@ -113,7 +118,8 @@ def _read(args: argparse.Namespace) -> _Source:
     if runs.is_run(path):
         tensors, metadata, folder = runs.read_run(path, args.weights)
         files = sorted(file for file in folder.rglob("*") if file.is_file())
-        print(f"read {folder}: {len(tensors)} parameters of the {args.weights}")
+        which = metadata["weights"]
+        print(f"read {folder}: {len(tensors)} parameters of the {which}")
         sha256 = sources.digest(*files)
         return _Source(tensors, metadata, sha256, "exits_jax", f"{path.name} (a run)")
     tensors = sources.read_source(path)

@@ -145,7 +145,8 @@ def export(params: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray]:
                 ],
                 len(params),
             )
-        return _renamed(params, _RULES[target], target)
+        alone = {k: v for k, v in params.items() if not k.startswith("walk/")}
+        return _renamed(alone, _RULES[target], target)
     if target == "hf" and not read_encoder(params).class_token:
         raise ConversionError(
             ["there is no class token, which --to=hf needs"], len(params)

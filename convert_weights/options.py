@@ -32,8 +32,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--weights",
         choices=list(runs.WEIGHTS),
-        default="student",
-        help="which of a run's two models (default: student)",
+        help="which of a run's two models (default: what the run makes masks with)",
     )
     found.add_argument(
         "--grid",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .shapes import is_generator, read_encoder
+from .shapes import Encoder, is_generator, is_joined_by_walk, part_of, read_encoder
 
 
 def resize_positions(
@@ -18,19 +18,23 @@ def resize_positions(
     """
     from exits_jax.ops.resize import bicubic_matrix
 
-    name = _name(params, "position_table")
-    encoder = read_encoder(params)
-    table, stored = params[name], encoder.grid or 0
-    if stored == grid:
-        return params, f"{name}: has a grid of {grid}x{grid} already"
-    first = int(encoder.class_token)
-    matrix = bicubic_matrix(stored, grid).astype(np.float64)
-    cells = table[first:].reshape(stored, stored, -1).astype(np.float64)
-    cells = np.einsum("ij,jkd->ikd", matrix, cells)
-    cells = np.einsum("ij,kjd->kid", matrix, cells).reshape(grid * grid, -1)
-    resized = np.concatenate([table[:first], cells.astype(np.float32)])
-    said = f"{name}: interpolated from {stored}x{stored} to {grid}x{grid} patches"
-    return params | {name: resized}, said
+    changed, said = {}, []
+    for prefix, encoder in _encoders(params):
+        name = f"{prefix}position_table"
+        table, stored = params[name], encoder.grid or 0
+        if stored == grid:
+            said.append(f"{name}: has a grid of {grid}x{grid} already")
+            continue
+        first = int(encoder.class_token)
+        matrix = bicubic_matrix(stored, grid).astype(np.float64)
+        cells = table[first:].reshape(stored, stored, -1).astype(np.float64)
+        cells = np.einsum("ij,jkd->ikd", matrix, cells)
+        cells = np.einsum("ij,kjd->kid", matrix, cells).reshape(grid * grid, -1)
+        changed[name] = np.concatenate([table[:first], cells.astype(np.float32)])
+        said.append(
+            f"{name}: interpolated from {stored}x{stored} to {grid}x{grid} patches"
+        )
+    return (params | changed if changed else params), "\n".join(said)
 
 
 def resize_patches(
@@ -49,19 +53,28 @@ def resize_patches(
     """
     from exits_jax.ops.resize import bicubic_matrix
 
-    encoder = read_encoder(params)
-    if encoder.stem != "patch":
-        raise ValueError("--patch-size: a convolutional stem cannot be resampled.")
-    name = _name(params, "patch_embedding/kernel")
-    kernel, stored = params[name], encoder.patch_size or 0
-    if stored == patch_size:
-        return params, f"{name}: has patches of {patch_size} px already"
-    enlarge = bicubic_matrix(stored, patch_size).astype(np.float64)
-    matrix = np.linalg.pinv(enlarge.T)
-    resampled = np.einsum("ij,kl,jlcd->ikcd", matrix, matrix, kernel, optimize=True)
-    said = f"{name}: resampled from {stored} px to {patch_size} px patches"
-    return params | {name: resampled.astype(np.float32)}, said
+    changed, said = {}, []
+    for prefix, encoder in _encoders(params):
+        if encoder.stem != "patch":
+            raise ValueError("--patch-size: a convolutional stem cannot be resampled.")
+        name = f"{prefix}patch_embedding/kernel"
+        kernel, stored = params[name], encoder.patch_size or 0
+        if stored == patch_size:
+            said.append(f"{name}: has patches of {patch_size} px already")
+            continue
+        enlarge = bicubic_matrix(stored, patch_size).astype(np.float64)
+        matrix = np.linalg.pinv(enlarge.T)
+        resampled = np.einsum("ij,kl,jlcd->ikcd", matrix, matrix, kernel, optimize=True)
+        changed[name] = resampled.astype(np.float32)
+        said.append(f"{name}: resampled from {stored} px to {patch_size} px patches")
+    return (params | changed if changed else params), "\n".join(said)
 
 
-def _name(params: dict[str, np.ndarray], name: str) -> str:
-    return f"encoder/{name}" if is_generator(params) else name
+def _encoders(params: dict[str, np.ndarray]) -> list[tuple[str, Encoder]]:
+    """Every encoder of a file: what its names begin with, and its sizes."""
+    if not is_generator(params):
+        return [("", read_encoder(params))]
+    found = [("encoder/", read_encoder(params))]
+    if is_joined_by_walk(params):
+        found.append(("walk/", read_encoder(part_of(params, "walk"))))
+    return found

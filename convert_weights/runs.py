@@ -17,44 +17,44 @@ def is_run(path: Path) -> bool:
 
 
 def read_run(
-    workdir: Path, weights: str
+    workdir: Path, weights: str | None
 ) -> tuple[dict[str, np.ndarray], dict[str, str], Path]:
-    """Reads the trained generator of a run.
+    """Reads the trained generator of a run, and the walk that joins it if there is one.
 
     Args:
       workdir: what the run was given as `--workdir`.
-      weights: one of `WEIGHTS`.
+      weights: one of `WEIGHTS`; None: those that the run makes its masks with.
 
     Returns:
       Our parameters by name, the metadata of a generator file, and the folder of the
       checkpoint.
 
     Raises:
-      SourceError: the phase train is not finished or has no such weights.
+      SourceError: the phase train is not finished or has no such weights, or the run
+        has no generator of its own, or averages two.
     """
     from exits_jax.cli.config_files import read_record
     from exits_jax.models.weights import flatten
-    from exits_jax.phases.options import encoder_config
-    from exits_jax.phases.weights import load_params
-    from exits_jax.phases.workdir import Workdir
+    from exits_jax.phases.decided_by import fields_of_masks
+    from exits_jax.phases.model_source import INFERENCE, find_model
+    from exits_jax.phases.options import encoder_config, trains_generator
 
-    folder = Workdir(workdir)
-    if not folder.is_finished("train"):
-        raise SourceError(
-            f"{workdir}: the phase train is not finished. Let the run end first."
-        )
     config = read_record(workdir / "config.json").config
-    try:
-        tree = load_params(
-            config, folder, "train", role="generator", which=WEIGHTS[weights]
-        )
-    except (FileNotFoundError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    if not trains_generator(config):
+        raise SourceError(f"{workdir}: this run trains no generator of its own.")
+    weights = weights or config.generate.weights
+    if weights not in WEIGHTS:
         raise SourceError(
-            f"{workdir}: no {weights} weights of the phase train ({reason})."
-        ) from None
-    params = {name: np.asarray(value) for name, value in flatten(tree).items()}
-    init = folder.facts("train").get("init", {})
+            f"{workdir}: its masks are the mean of student and teacher, and a file has "
+            "one of them: choose --weights=student or --weights=teacher."
+        )
+    try:
+        model = find_model(str(workdir), weights=weights)
+    except (FileNotFoundError, ValueError) as error:
+        raise SourceError(str(error)) from None
+    (generator,), config = model.generators, model.config
+    parts = generator if model.encoder is None else {**generator, "walk": model.encoder}
+    params = {name: np.asarray(value) for name, value in flatten(parts).items()}
     options = {
         "size_dependent": config.decoder.size_dependent,
         "fixed_scale": config.decoder.fixed_scale,
@@ -70,21 +70,24 @@ def read_run(
         "weights": weights,
         "image_mean": json.dumps(list(config.init.image_mean)),
         "image_std": json.dumps(list(config.init.image_std)),
-        "licence": _licence(init),
+        "licence": _licence(model.facts),
+        INFERENCE: json.dumps(fields_of_masks(config)),
     }
     if config.prompt.enabled:
         prompt = {"walk": config.prompt.walk, "sigma": config.prompt.sigma}
         metadata["prompt"] = json.dumps(prompt)
-    metadata |= {name: str(value) for name, value in init.items() if value is not None}
+    said = {
+        name: str(value) for name, value in model.facts.items() if value is not None
+    }
     checkpoints = workdir / "checkpoints" / "train"
     newest = max(int(path.name) for path in checkpoints.iterdir() if _is_step(path))
-    return params, metadata, checkpoints / str(newest) / WEIGHTS[weights]
+    return params, metadata | said, checkpoints / str(newest) / WEIGHTS[weights]
 
 
-def _licence(init: dict[str, Any]) -> str:
+def _licence(facts: dict[str, Any]) -> str:
     """That of what the run started from; all of them where there are several."""
     names = ("init_licence", "init_extractor_licence", "init_generator_licence")
-    found = [str(init[name]) for name in names if init.get(name)]
+    found = [str(facts[name]) for name in names if facts.get(name)]
     return ", ".join(dict.fromkeys(found)) or "unknown"
 
 

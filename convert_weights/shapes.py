@@ -67,6 +67,11 @@ def sees_clicks(names: Mapping[str, object]) -> bool:
     return any(name.startswith("prompt/") for name in names)
 
 
+def is_joined_by_walk(names: Mapping[str, object]) -> bool:
+    """Whether the encoder of a walk that joins a generator's masks is there."""
+    return any(name.startswith("walk/") for name in names)
+
+
 def read_encoder(params: Mapping[str, np.ndarray]) -> Encoder:
     """Reads the sizes of the encoder off converted parameters."""
     params = part_of(params, "encoder")
@@ -108,7 +113,16 @@ def expected_shapes(params: Mapping[str, np.ndarray]) -> dict[str, Shape]:
         {f"encoder/{name}": shape for name, shape in shapes.items()}
         | {f"decoder/{name}": shape for name, shape in decoder.items()}
         | (_prompt_shapes(encoder.width) if sees_clicks(params) else {})
+        | _walk_shapes(params)
     )
+
+
+def _walk_shapes(params: Mapping[str, np.ndarray]) -> dict[str, Shape]:
+    """Those of the encoder of a walk, if there is one: of any size."""
+    if not is_joined_by_walk(params):
+        return {}
+    shapes = _encoder_shapes(read_encoder(part_of(params, "walk")))
+    return {f"walk/{name}": shape for name, shape in shapes.items()}
 
 
 def _encoder_shapes(encoder: Encoder) -> dict[str, Shape]:

@@ -8,10 +8,10 @@ The command `exits-jax` does the same.
 
 import importlib
 import logging
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections as mlc
@@ -20,34 +20,15 @@ from jax.experimental import multihost_utils
 
 from exits_jax import __main__ as command
 from exits_jax.cli.flags import Request
-from exits_jax.data.annotations import AnnotationError, TooManySkipped
-from exits_jax.data.images import ImageError
-from exits_jax.data.stream import WorkerLost
-from exits_jax.exit_status import (
-    BAD_INPUT,
-    FAILED,
-    INTERRUPTED,
-    OK,
-    PARTIAL,
-    TRY_AGAIN,
-    USAGE,
-)
+from exits_jax.exit_status import USAGE
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.phases.check_config import check_config
+from exits_jax.phases.model_source import adopt_model
 from exits_jax.phases.order import sections
 from exits_jax.phases.plan import announce
-from exits_jax.phases.stage2 import ChildEnded
-from exits_jax.phases.weights import WeightsError, check_files
+from exits_jax.phases.reported import fail, log_to_terminal, status_of, stop_logging
+from exits_jax.phases.weights import check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
-from exits_jax.train.checkpoints import CheckpointError
-from exits_jax.train.device_errors import explain
-from exits_jax.train.loop import (
-    InputChanged,
-    Preempted,
-    TooManyUnreadable,
-    UnknownMetric,
-)
-from exits_jax.train.progress import is_for_stderr
 
 PHASES = {
     "prepare": prepare.run,
@@ -77,9 +58,9 @@ def main(request: Request) -> int:
     if request.distributed:
         fault = _join(request)
         if fault:
-            return _fail(fault, USAGE)
+            return fail(fault, USAGE)
     _keep_programs(request.config)
-    return run(request.config, request.phase, redo=request.redo)
+    return run(request.config, request.phase, redo=request.redo, adopting=request.given)
 
 
 def _keep_programs(config: mlc.ConfigDict) -> None:
@@ -113,21 +94,24 @@ def _join(request: Request) -> str | None:
 
 
 def run(
-    config: mlc.ConfigDict, phase: str | None = None, *, redo: str | None = None
+    config: mlc.ConfigDict,
+    phase: str | None = None,
+    *,
+    redo: str | None = None,
+    adopting: Mapping[str, Any] | None = None,
 ) -> int:
-    """Runs one phase, or all that are not done; returns the exit status.
+    """Runs one phase, or all that are not done; returns the status of `status_of`.
 
-    With `redo`, what this phase and those after it made is removed before.
-
-    What is expected to go wrong is said on stderr, without a traceback: a flag or field
-    that makes no sense or a workdir in other use (2), annotations, images or weights
-    or checkpoints that cannot be used (3), too many bad records or images (4), losses
-    that are not finite, devices out of memory or another process lost (1), a stop from
-    outside (75 with the state saved, 130).
+    With `redo`, what this phase and those after it made is removed before. With
+    `adopting`, all fields but these that decide masks are set to those of the finished
+    model that `generate.model` names.
     """
     workdir = Workdir(config.workdir)
     names = [phase] if phase else list(PHASES)
-    try:
+
+    def act() -> None:
+        if adopting is not None:
+            adopt_model(config, adopting)
         check_config(config, trains=bool(TRAINING & set(names)))
         _refuse_redo(phase, redo)
         workdir.take()
@@ -138,47 +122,19 @@ def run(
         workdir.open(config, of(runs), builds_on=of(before), redo=redo)
         # Masks of other values are made again before anything is made of them.
         old = [n for n in before if workdir.is_outdated(n, config, sections(config, n))]
-        names = old + names
-        needs_weights = set(names) & set(PHASES) - {"prepare"}
+        plan = old + names
+        needs_weights = set(plan) & set(PHASES) - {"prepare"}
         if needs_weights and not workdir.is_finished("train"):
             check_files(config)
-        for name in names:
-            announce(config, workdir, name, names)
+        for name in plan:
+            announce(config, workdir, name, plan)
             _run_phase(name, config, workdir)
-    except (ConfigError, InputChanged, UnknownMetric) as error:
-        return _fail(error, USAGE)
-    except (TooManySkipped, TooManyUnreadable) as error:
-        return _fail(error, PARTIAL)
-    except (
-        AnnotationError,
-        CheckpointError,
-        FileNotFoundError,
-        ImageError,
-        WeightsError,
-    ) as error:
-        return _fail(error, BAD_INPUT)
-    except (FloatingPointError, WorkerLost) as error:
-        return _fail(error, FAILED)
-    except ChildEnded as error:
-        return error.status if error.status > 0 else _fail(error, FAILED)
-    except Preempted as error:
-        return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        said = explain(error)  # a lost process comes as a ValueError too
-        if said is None:
-            raise
-        status = _fail(said, FAILED)
-        if jax.process_count() > 1:
-            # An orderly end would wait for the lost process, then abort with a trace.
-            sys.stderr.flush()
-            os._exit(status)
-        return status
-    except KeyboardInterrupt:
-        return _fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
+
+    try:
+        return status_of(act)
     finally:
-        _stop_logging()
+        stop_logging()
         workdir.close()
-    return OK
 
 
 def _refuse_redo(phase: str | None, redo: str | None) -> None:
@@ -216,27 +172,13 @@ def _phase(name: str) -> Callable[[mlc.ConfigDict, Workdir], object]:
 
 def log_to(workdir: Workdir) -> None:
     """Messages of this package to the terminal and, with times, to `log.txt`."""
-    _logger.setLevel(logging.INFO)
-    _logger.propagate = False
     if jax.process_index() != 0:
+        _logger.setLevel(logging.INFO)
+        _logger.propagate = False
         return
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    terminal.addFilter(is_for_stderr)
     file = logging.FileHandler(workdir / "log.txt")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    _logger.handlers = [terminal, file]
-
-
-def _stop_logging() -> None:
-    for handler in _logger.handlers:
-        handler.close()
-    _logger.handlers = []
-
-
-def _fail(reason: object, status: int) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
+    log_to_terminal(file)
 
 
 def console() -> None:

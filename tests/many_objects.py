@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from tests import toy
 
 WIDTH, HEIGHT, CELL = 160, 128, 32
@@ -65,7 +65,7 @@ def config_for(folder: Path, workdir: Path, **changes):
 def train(config) -> None:
     """Every phase before generate."""
     for phase in ("prepare", "pretrain", "warmup", "train"):
-        assert main.run(config, phase) == main.OK
+        assert main.run(config, phase) == exit_status.OK
 
 
 def accounted_for(folder: Path, annotations: Path) -> bool:

@@ -18,7 +18,7 @@ tested in `test_unusual_input`, and other rows where their readers are:
 import pytest
 from PIL import Image
 
-from exits_jax import main
+from exits_jax import exit_status
 from exits_jax.data import coco_file
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.phases.prepare import check_split
@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_used_is_refused(folder, capsys, name, phase):
     spoil, code, words = REFUSED_FILES[name]
     spoil(folder)
     config = toy.config_for(folder, folder / "run")
-    said = validation.refused(config, phase, main.BAD_INPUT, capsys)
+    said = validation.refused(config, phase, exit_status.BAD_INPUT, capsys)
     assert str(folder / "annotations.json") in said
     with pytest.raises(AnnotationError, match=words) as caught:
         check_split(config, folder / "annotations.json", folder / "images")
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_used_is_refused(folder, capsys, name, phase):
 def test_b21_a_file_of_too_many_bytes_is_not_read(folder, capsys, monkeypatch, phase):
     monkeypatch.setattr(coco_file, "MAX_BYTES", 1000)
     config = toy.config_for(folder, folder / "run")
-    said = validation.refused(config, phase, main.BAD_INPUT, capsys)
+    said = validation.refused(config, phase, exit_status.BAD_INPUT, capsys)
     assert f"{folder / 'annotations.json'} has" in said and "Split it" in said
     validation.nothing_prepared(folder / "run")
 
@@ -394,14 +394,14 @@ def test_a_bad_record_is_left_out_with_its_reason(folder, capsys, name):
     spoil, expected, words = LEFT_OUT[name]
     spoil(folder)
     config = toy.config_for(folder, folder / "run", data__points="clean")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
     found = validation.report(folder / "run")["problems"]
     assert {row["annotation_id"]: row["code"] for row in found} == expected
     assert all(pytest_matches(words, row["message"]) for row in found)
     assert f"{16 - len(found)} of 16 annotations can be used; the other" in said
     assert not (folder / "run" / "annotations").exists()
-    assert validation.run(config, "prepare") == main.OK
+    assert validation.run(config, "prepare") == exit_status.OK
     assert dict(validation.skipped(folder / "run")) == expected
     assert len(validation.prepared(folder / "run")["annotations"]) == 16 - len(found)
     validation.nothing_half_written(folder / "run")
@@ -421,7 +421,7 @@ def test_where_errors_are_asked_for_a_bad_record_is_one(folder, capsys, name, ph
     spoil(folder)
     changes = {"data__points": "clean", "data__on_bad": "error"}
     config = toy.config_for(folder, folder / "run", **changes)
-    said = validation.refused(config, phase, main.BAD_INPUT, capsys)
+    said = validation.refused(config, phase, exit_status.BAD_INPUT, capsys)
     assert "data.on_bad=skip" in said
     assert str(folder / "annotations.json") in said
     validation.nothing_prepared(folder / "run")
@@ -437,7 +437,7 @@ def test_more_bad_records_than_allowed_have_a_status_of_their_own(
 ):
     remove_image(folder)
     config = toy.config_for(folder, folder / "run", data__max_skip_fraction=0.1)
-    said = validation.refused(config, phase, main.PARTIAL, capsys)
+    said = validation.refused(config, phase, exit_status.PARTIAL, capsys)
     assert "2 of 16" in said and "max_skip_fraction = 0.1" in said
     validation.nothing_prepared(folder / "run")
 
@@ -456,11 +456,11 @@ def test_a_record_with_a_broken_mask_is_used_by_its_box(folder, name):
     segmentation, code = DAMAGED[name]
     change_records(30, extreme_points=..., segmentation=segmentation)(folder)
     config = toy.config_for(folder, folder / "run", data__points="clean")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     found = validation.report(folder / "run")
     assert found["problems"] == []
     assert [row["code"] for row in found["damaged_masks"]] == [code]
     assert "It keeps only its box" in found["damaged_masks"][0]["message"]
-    assert validation.run(config, "prepare") == main.OK
+    assert validation.run(config, "prepare") == exit_status.OK
     assert validation.skipped(folder / "run") == []
     assert len(validation.prepared(folder / "run")["annotations"]) == 16

@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs import tiny
 from exits_jax import __main__ as command
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.cli.commands import PHASES, TOOLS
 from exits_jax.train.loop import Preempted
 from tests import toy
@@ -45,7 +45,7 @@ def test_what_makes_no_sense_ends_with_status_2_and_one_message(
 ):
     workdir = tmp_path / "run"
     words = ["--config=tiny", f"--workdir={workdir}", *words]
-    assert command.console(words) == main.USAGE
+    assert command.console(words) == exit_status.USAGE
     said = capsys.readouterr().err
     assert message in said and said.startswith("error: ")
     assert not toy.leftovers(workdir)
@@ -56,17 +56,19 @@ def test_a_process_ends_with_the_status_of_the_command(tmp_path):
     config = f"--config={toy.ROOT}/configs/tiny.py"
     workdir = f"--workdir={tmp_path}/run"
     status, said = toy.finish(toy.start(config, workdir, "--phase=train"))
-    assert status == main.USAGE
+    assert status == exit_status.USAGE
     assert said.startswith("error: ") and "Traceback" not in said
 
 
 def test_a_positional_phase_and_the_flag_are_the_same(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(main, "main", lambda request: asked.append(request) or main.OK)
+    monkeypatch.setattr(
+        main, "main", lambda request: asked.append(request) or exit_status.OK
+    )
     words = ["--config=tiny", f"--workdir={tmp_path}"]
-    assert command.console(["evaluate", *words]) == main.OK
-    assert command.console(["run", *words, "--phase=evaluate"]) == main.OK
-    assert command.console([*words, "--phase=evaluate"]) == main.OK
+    assert command.console(["evaluate", *words]) == exit_status.OK
+    assert command.console(["run", *words, "--phase=evaluate"]) == exit_status.OK
+    assert command.console([*words, "--phase=evaluate"]) == exit_status.OK
     assert len({(r.phase, r.config.to_json(), r.redo) for r in asked}) == 1
 
 
@@ -78,16 +80,16 @@ def test_commands_of_phases_are_the_phases():
 def test_a_phase_before_its_time_names_the_first_that_is_missing(
     tmp_path, capsys, phase
 ):
-    assert main.run(_config(tmp_path), phase) == main.USAGE
+    assert main.run(_config(tmp_path), phase) == exit_status.USAGE
     assert "Run `exits-jax prepare` first" in capsys.readouterr().err
 
 
 def test_another_configuration_needs_another_workdir(tmp_path, capsys):
     toy.write_dataset(tmp_path)
     config = toy.config_for(tmp_path, tmp_path / "run")
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     config.data.points = "extremenet"
-    assert main.run(config, "prepare") == main.USAGE
+    assert main.run(config, "prepare") == exit_status.USAGE
     said = capsys.readouterr().err
     assert "data.points: was 'clean', is 'extremenet'" in said
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -110,7 +112,7 @@ def test_clicks_are_imported_by_flags_and_what_to_do_next_is_said(tmp_path, caps
         f"--config.import.source={table}",
         f"--config.data.images={tmp_path}/images",
     ]
-    assert command.console(words) == main.OK
+    assert command.console(words) == exit_status.OK
     assert "exits-jax prepare" in capsys.readouterr().err
     (record,) = json.loads((tmp_path / "run" / "imported.json").read_text())[
         "annotations"
@@ -124,7 +126,7 @@ def test_missing_weights_are_named_before_anything_is_prepared(tmp_path, capsys)
     toy.write_dataset(tmp_path)
     config = toy.config_for(tmp_path, tmp_path / "run")
     config.init.encoder = str(tmp_path / "none.safetensors")
-    assert main.run(config) == main.BAD_INPUT
+    assert main.run(config) == exit_status.BAD_INPUT
     said = capsys.readouterr().err
     assert "none.safetensors" in said and "convert_weights" in said
     assert not (tmp_path / "run" / "annotations").exists()
@@ -133,9 +135,9 @@ def test_missing_weights_are_named_before_anything_is_prepared(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (FloatingPointError("train: loss/total is nan at step 7."), main.FAILED),
-        (Preempted("train was asked to stop"), main.TRY_AGAIN),
-        (KeyboardInterrupt(), main.INTERRUPTED),
+        (FloatingPointError("train: loss/total is nan at step 7."), exit_status.FAILED),
+        (Preempted("train was asked to stop"), exit_status.TRY_AGAIN),
+        (KeyboardInterrupt(), exit_status.INTERRUPTED),
     ],
 )
 def test_an_expected_end_has_its_status(tmp_path, monkeypatch, capsys, error, status):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from exits_jax import main
+from exits_jax import exit_status
 from exits_jax.data import crops
 from tests import spoiled, toy, validation
 from tests.spoiled import (
@@ -184,14 +184,14 @@ def test_unusual_input_is_accepted_with_its_remark(folder, capsys, name):
     change(folder)
     changes = {"data__points": "clean", "data__on_bad": "error"}
     config = toy.config_for(folder, folder / "run", **changes)
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
     found = validation.report(folder / "run")
     assert {remark["code"] for remark in found["remarks"]} == codes
     assert all(f"  {code}  " in said for code in codes)
     assert found["problems"] == [] and "all 16 annotations can be used" in said
     assert "\x1b" not in said
-    assert validation.run(config, "prepare") == main.OK
+    assert validation.run(config, "prepare") == exit_status.OK
     assert validation.skipped(folder / "run") == []
     source = json.loads((folder / "annotations.json").read_bytes().decode("utf-8-sig"))
     made = validation.prepared(folder / "run")
@@ -209,14 +209,14 @@ def test_b15_a_link_that_leads_out_is_followed_where_that_is_asked_for(folder):
     link_outside(folder)
     changes = {"data__follow_links": True, "data__on_bad": "error"}
     config = toy.config_for(folder, folder / "run", **changes)
-    assert validation.run(config, "validate") == main.OK
-    assert validation.run(config, "prepare") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
+    assert validation.run(config, "prepare") == exit_status.OK
 
 
 def test_b48_points_of_several_parts_span_all_of_them(folder):
     parted([1, 3])(folder)
     config = toy.config_for(folder, folder / "run", data__points="clean")
-    assert validation.run(config, "prepare") == main.OK
+    assert validation.run(config, "prepare") == exit_status.OK
     by_id = {r["id"]: r for r in validation.prepared(folder / "run")["annotations"]}
     xs, ys = zip(*by_id[30]["extreme_points"])
     mask = coco_mask.frPyObjects([[10, 20, 16, 20, 16, 50, 10, 50]], 80, 96)
@@ -246,6 +246,6 @@ def test_b31_a_huge_image_is_accepted(folder):
         change_records(31, bbox=[6_000, 4_000, 3_000, 2_000], **BOX),
     )(folder)
     config = toy.config_for(folder, folder / "run", data__on_bad="error")
-    assert validation.run(config, "validate") == main.OK
-    assert validation.run(config, "prepare") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
+    assert validation.run(config, "prepare") == exit_status.OK
     assert (folder / "run" / "validation" / "train_sheet.png").exists()

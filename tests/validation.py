@@ -4,9 +4,9 @@ import json
 import sys
 
 from exits_jax import main
-from exits_jax.data.annotations import AnnotationError, TooManySkipped
 from exits_jax.phases import check_data
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.phases.reported import status_of, stop_logging
+from exits_jax.phases.workdir import Workdir
 from tests import toy
 
 
@@ -18,16 +18,9 @@ def run(config, phase):
     workdir.path.mkdir(parents=True, exist_ok=True)
     main.log_to(workdir)
     try:
-        check_data.run(config, workdir)
-        return main.OK
-    except ConfigError as error:
-        return main._fail(error, main.USAGE)
-    except TooManySkipped as error:
-        return main._fail(error, main.PARTIAL)
-    except (AnnotationError, FileNotFoundError) as error:
-        return main._fail(error, main.BAD_INPUT)
+        return status_of(lambda: check_data.run(config, workdir))
     finally:
-        main._stop_logging()
+        stop_logging()
         sys.stderr.flush()
 
 

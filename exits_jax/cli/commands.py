@@ -95,6 +95,10 @@ COMMANDS = {
         own=("stage2",),
         shared=("evaluate",),
     ),
+    "predict": Command(
+        "Masks for new clicks, of one image or of a file, by a finished model.",
+        module="exits_jax.predict.__main__",
+    ),
     "convert": Command(
         "Converts weights of others to our names, and trained generators back.",
         module="exits_jax.convert_weights.__main__",

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,23 +89,36 @@ def read_record(path: Path) -> Loaded:
         raise UsageError(f"{path} is not a JSON file: {error}.") from None
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no configuration: an object is expected.")
+    return from_fields(dict(leaves(document)), str(path))
+
+
+def from_fields(given: Mapping[str, Any], name: str) -> Loaded:
+    """The configuration with fields that were kept as JSON, all others at defaults.
+
+    Args:
+        given: Values by dotted name.
+        name: Where they come from, for messages.
+
+    Raises:
+        UsageError: If none is known, or a value has another type than its field.
+    """
     config = base.get_config()
-    known, given = dict(leaves(config)), dict(leaves(document))
+    known = dict(leaves(config))
     unknown = sorted(given.keys() - known.keys())
     if len(unknown) == len(given):
-        raise UsageError(f"{path} holds no configuration of exits_jax.")
-    for name in sorted(given.keys() & known.keys()):
-        value = _as_type_of(known[name], given[name])
+        raise UsageError(f"{name} holds no configuration of exits_jax.")
+    for field in sorted(given.keys() & known.keys()):
+        value = _as_type_of(known[field], given[field])
         try:
-            config.update_from_flattened_dict({name: value})
+            config.update_from_flattened_dict({field: value})
         except (TypeError, ValueError):
             raise UsageError(
-                f"{path}: {shown(name)} = {given[name]!r} does not have the type of "
-                f"the default, {known[name]!r}."
+                f"{name}: {shown(field)} = {given[field]!r} does not have the type of "
+                f"the default, {known[field]!r}."
             ) from None
     missing = sorted(known.keys() - given.keys())
     remarks = [
-        f"{path} is of another version: {what}: {', '.join(map(shown, names))}."
+        f"{name} is of another version: {what}: {', '.join(map(shown, names))}."
         for what, names in (
             ("unknown now and left out", unknown),
             ("new, at their defaults", missing),

@@ -1,9 +1,9 @@
 """The command line: words in, a request out. Knows nothing that is slow to import."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import ml_collections as mlc
 
@@ -34,6 +34,8 @@ class Request(NamedTuple):
     num_processes: int | None = None
     process_id: int | None = None
     heartbeat_s: int = 30
+    # Fields that were given one by one, if `generate.model` is to set others.
+    given: Mapping[str, Any] | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,8 +58,9 @@ def read(command: str, argv: Sequence[str]) -> Request:
     if rest:
         raise UsageError(_unexpected(command, argv, rest[0]))
     phase = asked.phase if command == "run" else command
-    _, loaded = _start_of(command, asked.config, asked.workdir)
-    override(loaded.config, fields)
+    start, loaded = _start_of(command, asked.config, asked.workdir)
+    given = override(loaded.config, fields)
+    is_new = not start.endswith(".json") or "generate.model" in given
     if asked.workdir:
         loaded.config.workdir = asked.workdir
     return Request(
@@ -70,6 +73,7 @@ def read(command: str, argv: Sequence[str]) -> Request:
         asked.num_processes,
         asked.process_id,
         asked.heartbeat_s,
+        given if loaded.config.generate.model and is_new else None,
     )
 
 

@@ -16,6 +16,8 @@ examples:
   {PROGRAM} run --config=custom:cpu --workdir=runs/mine \\
       --config.data.train=FILE.json --config.data.images=FOLDER \\
       --config.init.encoder=WEIGHTS.safetensors
+  {PROGRAM} predict photo.jpg --clicks="48,20 12,51 60,83 91,40" \\
+      --model=runs/mine --out=mask.png
   {PROGRAM} evaluate --workdir=runs/mine --config.generate.threshold=0.4
   {PROGRAM} train --help
 """
@@ -38,7 +40,7 @@ def overview() -> str:
         "all phases": ["run"],
         "one phase": PHASES,
         "beside a run": TOOLS,
-        "other": others,
+        "without a run": others,
     }
     for title, names in groups.items():
         blocks += ["", f"{title}:"]

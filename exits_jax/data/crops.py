@@ -138,9 +138,9 @@ def valid_region(image_size: tuple[int, int], window: Window, size: int) -> np.n
     return np.clip(box_to_crop((0, 0, width, height), window, size), 0, size)
 
 
-def paste_logits(
+def logits_in_box(
     logits: np.ndarray, window: Window, box: Box, image_size: tuple[int, int]
-) -> np.ndarray:
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Puts the logits of a crop back where the crop came from (Section 3.3).
 
     Args:
@@ -151,16 +151,17 @@ def paste_logits(
         image_size: (height, width) of the image, px.
 
     Returns:
-        float32 [height, width]: bilinear inside the box, -inf elsewhere.
+        The logits of those pixels of the box that lie in window and image, bilinear,
+        float32 [box height, box width], and the (left, top) of the first of them;
+        [0, 0] where there are none.
     """
     height, width = image_size
-    pasted = np.full((height, width), -np.inf, np.float32)
     x0 = max(window.x0, math.floor(box[0]), 0)
     y0 = max(window.y0, math.floor(box[1]), 0)
     x1 = min(window.x1, math.ceil(box[2]), width)
     y1 = min(window.y1, math.ceil(box[3]), height)
     if x1 <= x0 or y1 <= y0:
-        return pasted
+        return np.zeros((0, 0), np.float32), (x0, y0)
     stretched = cv2.resize(
         np.ascontiguousarray(logits, np.float32),
         (window.x1 - window.x0, window.y1 - window.y0),
@@ -168,8 +169,7 @@ def paste_logits(
     )
     rows = slice(y0 - window.y0, y1 - window.y0)
     columns = slice(x0 - window.x0, x1 - window.x0)
-    pasted[y0:y1, x0:x1] = stretched[rows, columns]
-    return pasted
+    return np.ascontiguousarray(stretched[rows, columns]), (x0, y0)
 
 
 def _frame(window: Window) -> tuple[np.ndarray, np.ndarray]:

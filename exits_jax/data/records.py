@@ -105,10 +105,10 @@ def read_instance(
     points = _parse_points(record.get("extreme_points"), name)
     bbox = _parse_bbox(record.get("bbox"), name)
     if points is not None:
-        extreme_points, box, flags = _check_points(points, bbox, image.size, name)
+        extreme_points, box, flags = check_points(points, bbox, image.size, name)
     elif bbox is not None:
         extreme_points = None
-        box, flags = _check_box(bbox, image.size, name)
+        box, flags = check_box(bbox, image.size, name)
     else:
         raise fault(
             "E207", f"{name} has neither extreme_points nor bbox; expected one of them."
@@ -171,9 +171,19 @@ def _parse_bbox(value: Any, name: str) -> Box | None:
     return x, y, x + width, y + height
 
 
-def _check_box(
+def check_box(
     bbox: Box, size: tuple[int, int], name: str
 ) -> tuple[Box, tuple[str, ...]]:
+    """Puts a box into its image; returns it and flags.
+
+    Args:
+      bbox: xyxy px.
+      size: (height, width) of the image.
+      name: whose it is, for messages.
+
+    Raises:
+      AnnotationError: it lies outside (E203) or is not in pixels (E209).
+    """
     height, width = size
     clipped = clip_box(bbox, size)
     if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
@@ -193,13 +203,24 @@ def _check_box(
     return clipped, ("box_only", *flags)
 
 
-def _check_points(
+def check_points(
     points: list[Point],
     bbox: Box | None,
     size: tuple[int, int],
     name: str,
 ) -> tuple[np.ndarray, Box, tuple[str, ...]]:
-    """Puts points into the image and in order; returns them, their box and flags."""
+    """Puts points into the image and in order; returns them, their box and flags.
+
+    Args:
+      points: four (x, y) px.
+      bbox: the annotated box, xyxy px, if there is one.
+      size: (height, width) of the image.
+      name: whose they are, for messages.
+
+    Raises:
+      AnnotationError: they lie outside (E205), have no extent (E201) or are not in
+        pixels or not (x, y) (E209).
+    """
     if bbox is not None:
         _refuse_other_frames(points, clip_box(bbox, size), size, name)
     height, width = size
@@ -212,7 +233,7 @@ def _check_points(
                 "E205",
                 f"{name}: the {side} extreme point ({x:g}, {y:g}) lies outside its "
                 f"{width}x{height} image. Points are (x, y) in pixels, origin at the "
-                "top left.",
+                f"top left.{_swapped_hint(points, size)}",
             )
         clamped.append(inside)
     if clamped != points:
@@ -240,6 +261,13 @@ def _check_points(
     if bbox is not None and not agrees:
         flags.append("points_disagree_with_box")
     return np.array(clamped, np.float32), box, tuple(flags)
+
+
+def _swapped_hint(points: list[Point], size: tuple[int, int]) -> str:
+    """Words for points that lie in the image only when read as (y, x)."""
+    height, width = size
+    fits = all(0 <= y <= width - 1 and 0 <= x <= height - 1 for x, y in points)
+    return " Read as (y, x) they would all lie inside." if fits else ""
 
 
 def _refuse_other_frames(

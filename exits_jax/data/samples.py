@@ -137,24 +137,52 @@ class SampleReader:
                 f"{width}x{height}. Both must be (width x height) of the image that "
                 "was annotated."
             )
-        size = self._options.crop_size
-        box = np.asarray(instances.boxes[index])
-        window = crops.crop_window(box, margins)
-        points = np.array(instances.points[index])
-        if instances.has_points[index]:
-            points = crops.points_to_crop(points, window, size)
-        return {
-            "image": crops.crop_image(image, window, size),
-            "extreme_points": points,
-            "has_points": np.bool_(instances.has_points[index]),
-            "box": crops.box_to_crop(box, window, size),
-            "valid_region": crops.valid_region((height, width), window, size),
-            "box_area": np.float32((box[2] - box[0]) * (box[3] - box[1])),
-            "window": np.array(window, np.int32),
-            "seed": np.uint32(0),
-            "index": np.int32(index),
-            "valid": np.bool_(True),
-        }
+        return crop_sample(
+            image,
+            np.asarray(instances.boxes[index]),
+            instances.points[index] if instances.has_points[index] else None,
+            margins,
+            size=self._options.crop_size,
+            index=index,
+        )
+
+
+def crop_sample(
+    image: np.ndarray,
+    box: crops.Box,
+    points: np.ndarray | None,
+    margins: crops.Margins,
+    *,
+    size: int,
+    index: int = 0,
+) -> Sample:
+    """An annotated object as the crop that a model sees, with its annotation in it.
+
+    Args:
+        image: uint8 [height, width, 3].
+        box: xyxy px of the image.
+        points: float [4, 2], (x, y) px of the image: top, left, bottom, right; or None.
+        margins: How far the crop reaches past the box.
+        size: Side of the crop, px.
+        index: Number of the object.
+    """
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    window = crops.crop_window(box, margins)
+    in_crop = np.zeros((4, 2), np.float32)
+    if points is not None:
+        in_crop = crops.points_to_crop(points, window, size)
+    return {
+        "image": crops.crop_image(image, window, size),
+        "extreme_points": in_crop,
+        "has_points": np.bool_(points is not None),
+        "box": crops.box_to_crop(box, window, size),
+        "valid_region": crops.valid_region(image.shape[:2], window, size),
+        "box_area": np.float32((x1 - x0) * (y1 - y0)),
+        "window": np.array(window, np.int32),
+        "seed": np.uint32(0),
+        "index": np.int32(index),
+        "valid": np.bool_(True),
+    }
 
 
 class ImageCache:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from exits_jax.export.files import write_png
 
 _FOREGROUND, _BACKGROUND = (226, 52, 63), (31, 158, 84)
 _PREDICTED, _TRUE = (255, 122, 24), (38, 132, 255)
@@ -153,15 +154,7 @@ def write_contact_sheet(
         heading: Title of the sheet.
         note: A line below it.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        sheet = draw_contact_sheet(panels, heading=heading, note=note)
-        Image.fromarray(sheet).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_png(path, draw_contact_sheet(panels, heading=heading, note=note))
 
 
 _Entry = tuple[str, str, tuple[int, int, int], str]

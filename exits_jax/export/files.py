@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from PIL import Image
 
 
 @contextlib.contextmanager
@@ -25,6 +26,23 @@ def whole_file(path: str | Path) -> Iterator[IO[str]]:
     try:
         with temporary.open("w", encoding="utf-8") as file:
             yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_png(path: str | Path, pixels: np.ndarray) -> None:
+    """Writes a picture as PNG in one atomic step.
+
+    Args:
+        path: The file; its folder is created when missing, an older one is replaced.
+        pixels: uint8 [height, width, 3], or uint8 or uint16 [height, width].
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        Image.fromarray(pixels).save(temporary, format="PNG")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from exits_jax.export.contact_sheet import (
     _resize,
     _rounded,
 )
+from exits_jax.export.files import write_png
 
 _FAULT, _REMARK, _PLAIN = (200, 36, 52), (176, 108, 10), (90, 98, 110)
 _VOID, _STRIPE = (236, 238, 241), (222, 225, 230)  # what lies outside the image
@@ -151,15 +151,7 @@ def write_problem_sheet(
         records: See `draw_problem_sheet`.
         heading: What the sheet is of.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    sheet = draw_problem_sheet(records, heading=heading)
-    try:
-        Image.fromarray(sheet).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_png(path, draw_problem_sheet(records, heading=heading))
 
 
 def _cut(image: np.ndarray, origin: np.ndarray, extent: float, side: int) -> np.ndarray:

@@ -14,14 +14,19 @@ def click_tolerance(box: Box) -> float:
 
 
 def click_hits(
-    mask: np.ndarray, extreme_points: np.ndarray | None, tolerance_px: float | int
+    mask: np.ndarray,
+    extreme_points: np.ndarray | None,
+    tolerance_px: float | int,
+    *,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[int, ...] | None:
     """Tells which clicks the mask reaches.
 
     Args:
-        mask: bool [height, width].
+        mask: bool [height, width], of the image or of a part of it.
         extreme_points: [4, 2], (x, y) px of the image, or None when there are none.
         tolerance_px: Largest distance from a click to the centre of a mask pixel.
+        origin: (left, top) of the part.
 
     Returns:
         1 per click with a mask pixel within the tolerance, else 0, in the order of
@@ -32,7 +37,7 @@ def click_hits(
     height, width = mask.shape
     reach = int(np.ceil(tolerance_px)) + 1
     hits = []
-    for x, y in np.asarray(extreme_points, np.float64):
+    for x, y in np.asarray(extreme_points, np.float64) - origin:
         left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
         right, bottom = min(int(x) + reach + 1, width), min(int(y) + reach + 1, height)
         ys, xs = np.nonzero(mask[top : max(bottom, 0), left : max(right, 0)])
@@ -41,12 +46,15 @@ def click_hits(
     return tuple(hits)
 
 
-def box_tightness(mask: np.ndarray, box: Box) -> float:
+def box_tightness(
+    mask: np.ndarray, box: Box, *, origin: tuple[int, int] = (0, 0)
+) -> float:
     """IoU of the mask's own bounding box with the annotated box.
 
     Args:
-        mask: bool [height, width].
-        box: xyxy px, right and bottom exclusive.
+        mask: bool [height, width], of the image or of a part of it.
+        box: xyxy px of the image, right and bottom exclusive.
+        origin: (left, top) of the part.
 
     Returns:
         A value in [0, 1]; 0 for an empty mask.
@@ -54,6 +62,8 @@ def box_tightness(mask: np.ndarray, box: Box) -> float:
     own = bounds(mask)
     if own is None:
         return 0.0
+    left, top = origin
+    own = own[0] + left, own[1] + top, own[2] + left, own[3] + top
     wide = min(own[2], box[2]) - max(own[0], box[0])
     high = min(own[3], box[3]) - max(own[1], box[1])
     common = max(wide, 0.0) * max(high, 0.0)
@@ -80,14 +90,14 @@ def count_parts(mask: np.ndarray, min_fraction: float | int = 0.05) -> int:
     return int((areas >= min_fraction * areas.sum()).sum())
 
 
-def confidence(logits_full: np.ndarray, mask: np.ndarray) -> float:
+def confidence(logits: np.ndarray, mask: np.ndarray) -> float:
     """Mean probability of the mask's pixels; 0 for an empty mask.
 
     Args:
-        logits_full: float [height, width]; -inf counts as probability 0.
+        logits: float [height, width]; -inf counts as probability 0.
         mask: bool [height, width].
     """
-    logits = np.clip(logits_full[mask].astype(np.float64), -80, 80)
+    logits = np.clip(logits[mask].astype(np.float64), -80, 80)
     return float(np.mean(1 / (1 + np.exp(-logits)))) if logits.size else 0.0
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from exits_jax.export.runs import row_runs
+
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """Packs a mask into a compressed RLE that fits into JSON.
@@ -28,6 +30,27 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
     rle: Any = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     size = [int(side) for side in mask.shape]
     return {"size": size, "counts": rle["counts"].decode("ascii")}
+
+
+def encode_part(
+    part: np.ndarray, *, left: int, top: int, image_size: tuple[int, int]
+) -> dict[str, Any]:
+    """Packs a mask of which a part of the image holds everything, as `encode` does.
+
+    The time goes with the part, whatever the size of the image.
+
+    Args:
+        part: bool [h, w].
+        left: Column of the image that is the part's first.
+        top: Row of the image that is the part's first.
+        image_size: (height, width) of the image.
+    """
+    height, width = image_size
+    # COCO counts along the columns: those of the mask are the rows of its transpose.
+    counts = row_runs(part.T, left=top, top=left, width=height, height=width)
+    runs: Any = {"size": [height, width], "counts": counts}
+    rle: Any = coco_mask.frPyObjects(runs, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
 def decode(rle: dict[str, Any]) -> np.ndarray:

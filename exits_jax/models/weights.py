@@ -42,6 +42,19 @@ def read_encoder(path: str | Path) -> tuple[Params, dict[str, str]]:
 def read_generator(path: str | Path) -> tuple[Params, dict[str, str]]:
     """Parameters of a whole generator and the metadata of their file.
 
+    The encoder of a walk that its masks are made with is left out, see `read_model`.
+
+    Raises:
+        FileNotFoundError: If the file is missing; the message says how to make it.
+        ValueError: If it is not such a file.
+    """
+    generator, _, metadata = read_model(path)
+    return generator, metadata
+
+
+def read_model(path: str | Path) -> tuple[Params, Params | None, dict[str, str]]:
+    """A generator, the encoder of its walk if it has one, and their file's metadata.
+
     Raises:
         FileNotFoundError: If the file is missing; the message says how to make it.
         ValueError: If it is not such a file.
@@ -49,14 +62,16 @@ def read_generator(path: str | Path) -> tuple[Params, dict[str, str]]:
     path = Path(path)
     arrays, metadata = _read(path)
     tree = _nested(arrays)
+    walk = tree.pop("walk", None)
     if not {"encoder", "decoder"} <= tree.keys() <= {"encoder", "decoder", "prompt"}:
         raise ValueError(
             f"{path} does not hold a generator under the names of exits_jax, which all "
-            "begin with 'encoder/', 'decoder/' or, where it sees clicks, 'prompt/'. An "
-            "encoder alone is named by init.encoder; a generator is made from the "
-            f"workdir of a run: python -m convert_weights WORKDIR --out={path}"
+            "begin with 'encoder/', 'decoder/' or, where it sees clicks, 'prompt/', "
+            "where it is joined by a walk, 'walk/'. An encoder alone is named by "
+            "init.encoder; a generator is made from the workdir of a run: "
+            f"python -m convert_weights WORKDIR --out={path}"
         )
-    return tree, metadata
+    return tree, walk, metadata
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import ml_collections as mlc
 
 from exits_jax.data.click_noise import ClickNoise
 from exits_jax.models.vit import INITS, REMAT, VitConfig
-from exits_jax.phases.options import encoder_config, mesh_of
+from exits_jax.phases.options import encoder_config, mesh_of, trains_generator
 from exits_jax.phases.workdir import ConfigError
 
 CHOICES = {
@@ -119,9 +119,10 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
         0 <= config.seed < 2**32,
         f"seed = {config.seed}: must be at least 0 and below 2**32.",
     )
+    margin = config.points.inward_margin_px
     expect(
-        0 <= config.points.inward_margin_px < size / 2,
-        f"points.inward_margin_px = {config.points.inward_margin_px}: "
+        0 <= margin < size / 2 or not trains_generator(config),
+        f"points.inward_margin_px = {margin}: "
         f"must be at least 0 and less than half the crop ({size / 2}).",
     )
     expect(
@@ -195,7 +196,8 @@ def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:
     encoder = encoder_config(config, role="extractor")
     faults = _faults_of_widths("model", encoder)
     depth, layers = encoder.depth, config.similarity.layers
-    if not all(1 <= layer <= depth for layer in layers):
+    learns = trains_generator(config)
+    if learns and not all(1 <= layer <= depth for layer in layers):
         faults.append(f"similarity.layers = {layers}: the encoder has {depth}.")
     if config.similarity.select and not config.similarity.select_hops:
         faults.append("similarity.select_hops is empty; name a number of hops to try.")

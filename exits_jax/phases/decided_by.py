@@ -22,6 +22,7 @@ _INDIFFERENT = frozenset(
         "generate.splits",
         "generate.part_size",
         "generate.checkpoint",  # the digest of its parameters stands for it
+        "generate.model",  # likewise
     }
 )
 
@@ -36,11 +37,13 @@ def fields_of_masks(config: mlc.ConfigDict) -> dict[str, Any]:
         for section in ("crop", "model", "decoder", "generate", "walk", "dense_crf")
         for name, value in everything[section].items()
     }
+    fields["prompt.enabled"] = config.prompt.enabled
     if config.prompt.enabled:
         fields |= {f"prompt.{name}": everything["prompt"][name] for name in _OF_PROMPTS}
     fields |= {
         f"init.{name}": everything["init"][name] for name in ("image_mean", "image_std")
     }
+    fields["similarity.sinkhorn_rounds"] = everything["similarity"]["sinkhorn_rounds"]
     return {name: fields[name] for name in fields if name not in _INDIFFERENT}
 
 

@@ -21,8 +21,10 @@ from exits_jax.models.params import Params
 from exits_jax.phases.inputs import instances
 from exits_jax.phases.label import Models, label_objects
 from exits_jax.phases.lists import ObjectLists, object_lists
+from exits_jax.phases.model_source import walk_encoder
 from exits_jax.phases.options import (
     WALK_ALONE,
+    WALK_THRESHOLD,
     method_name,
     uses_generator,
     uses_stored_labels,
@@ -33,7 +35,6 @@ from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import draw_pictures, spread
 from exits_jax.phases.seen import finder, point_quality, points_in_words
 from exits_jax.phases.verdict import OCTAGON, verdict
-from exits_jax.phases.walk import walk_encoder
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.progress import Progress, tracked
 from exits_jax.train.sharding import make_mesh, replicate
@@ -129,7 +130,7 @@ def _walk_masks(
 ) -> dict[int | str, dict]:
     """Masks of the walk alone, by annotation, refined as the others are."""
     alone = config.copy_and_resolve_references()
-    alone.generate.source = "walk"
+    alone.generate.source, alone.generate.threshold = "walk", WALK_THRESHOLD
     mesh = make_mesh(devices=jax.local_devices())
     models = Models([], replicate(mesh, encoder), walk_options(config))
     name = f"walk alone {split}"

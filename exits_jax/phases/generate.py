@@ -9,7 +9,6 @@ the end the first process merges them.
 import itertools
 import logging
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 import jax
@@ -20,16 +19,14 @@ from jax.sharding import Mesh
 
 import exits_jax
 from exits_jax.data.annotations import CocoFile, Instances
-from exits_jax.models.params import Params
 from exits_jax.phases.decided_by import (
     digest_of_folder,
-    digest_of_params,
     fields_of_masks,
 )
 from exits_jax.phases.inputs import instances
 from exits_jax.phases.label import Models, label_objects
 from exits_jax.phases.merge import merge
-from exits_jax.phases.options import uses_generator, uses_walk, walk_options
+from exits_jax.phases.model_source import Model, digest_of_model, of_run, on_devices
 from exits_jax.phases.order import begin
 from exits_jax.phases.parts import (
     Parts,
@@ -39,11 +36,10 @@ from exits_jax.phases.parts import (
     write_part,
 )
 from exits_jax.phases.prepare import columns_folder, read_problems
-from exits_jax.phases.walk import check_walk, walk_encoder
-from exits_jax.phases.weights import load_params, provenance
+from exits_jax.phases.walk import check_walk
 from exits_jax.phases.workdir import Workdir, environment
 from exits_jax.train.progress import Progress
-from exits_jax.train.sharding import host_copy, make_mesh, replicate
+from exits_jax.train.sharding import make_mesh
 
 _logger = logging.getLogger(__name__)
 
@@ -58,26 +54,17 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if not begin(config, workdir, "generate"):
         return
     mesh = make_mesh(devices=jax.local_devices())
-    trees = _generators(config, workdir) if uses_generator(config) else []
+    model = of_run(config, workdir)
+    models = on_devices(config, model, mesh)
     decided_by = fields_of_masks(config)
-    encoder, walk = None, None
-    if uses_walk(config):
-        encoder = walk_encoder(config, workdir)
-        walk = walk_options(config)
-        trees = [*trees, encoder]
-    decided_by["parameters"] = digest_of_params(trees)
-    models = Models(
-        generators=[replicate(mesh, tree) for tree in trees[: len(trees) - bool(walk)]],
-        encoder=None if encoder is None else replicate(mesh, encoder),
-        walk=walk,
-    )
+    decided_by["parameters"] = digest_of_model(model)
     finished = []
     for split, path in workdir.facts("prepare")["sources"].items():
         if split not in config.generate.splits:
             continue
         objects = instances(config, workdir, split)
-        if encoder is not None and not finished:
-            check_walk(config, encoder, objects)
+        if model.encoder is not None and not finished:
+            check_walk(config, model.encoder, objects)
         prepared = digest_of_folder(columns_folder(workdir, split))
         parts = Parts(
             folder=workdir / "parts",
@@ -98,7 +85,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"masks of {split} are made")
         if jax.process_index() == 0:
-            _merge(config, workdir, parts, CocoFile.read(path), objects.position)
+            _merge(config, workdir, parts, CocoFile.read(path), objects.position, model)
         finished.append(parts)
     workdir.finish("generate")
     if jax.process_index() == 0:  # only now: a restart makes no split a second time
@@ -164,27 +151,13 @@ def make_parts(
             write_part(parts, part, itertools.islice(labeled, num_objects))
 
 
-def _generators(config: mlc.ConfigDict, workdir: Workdir) -> list[Params]:
-    """The trees that `generate.weights` names, on the host.
-
-    To load them takes all processes; it is the last thing that does before the merge.
-    """
-    names = {
-        "student": ("params",),
-        "teacher": ("teacher",),
-        "both": ("params", "teacher"),
-    }[config.generate.weights]
-    best = config.generate.checkpoint == "best"
-    load = partial(load_params, config, workdir, "train", role="generator", best=best)
-    return [host_copy(load(which=name)) for name in names]
-
-
 def _merge(
     config: mlc.ConfigDict,
     workdir: Workdir,
     parts: Parts,
     source: CocoFile,
     positions: np.ndarray,
+    model: Model,
 ) -> None:
     """Merges the parts of a split into the folder where its masks belong."""
     data = config.data
@@ -194,21 +167,25 @@ def _merge(
         parts,
         positions,
         read_problems(workdir, parts.split),
-        _info(config, workdir),
+        provenance_of_masks(config, model),
         max_unreadable=0.0 if data.on_bad == "error" else data.max_skip_fraction,
     )
 
 
-def _info(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
-    """Provenance of the masks, for the JSON's info."""
-    found = environment()
-    init = workdir.facts("train").get("init") or provenance(config)
+def provenance_of_masks(config: mlc.ConfigDict, model: Model) -> dict[str, Any]:
+    """Where masks come from, for the JSON's info.
+
+    Args:
+        config: What they were made with.
+        model: What made them.
+    """
+    facts = {"model": config.generate.model} if config.generate.model else {}
     return {
         "version": exits_jax.__version__,
-        "commit": found["commit"],
-        "method": config.loss.method if uses_generator(config) else "walk",
+        "commit": environment()["commit"],
         "mask_source": config.generate.source,
         "mask_threshold": config.generate.threshold,
         "points_source": config.data.points,
-        **init,
+        **facts,
+        **model.facts,
     }

@@ -23,6 +23,18 @@ _PROGRESS_EVERY = 1_000_000
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `imported.json`, or `import.out`, and its report beside it.
 
+    Raises:
+        Exception: As `import_file`.
+    """
+    output = Path(config.importing.out or workdir / "imported.json")
+    summary = import_file(config, output)
+    command = next_command(sys.argv[1:], config, summary, workdir)
+    _logger.info("next:\n  %s", command)
+
+
+def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
+    """Writes a COCO JSON from `import.source`, and its report beside it.
+
     It is done anew each time. Both files are there before anything is complained of;
     without an object, the report alone.
 
@@ -37,7 +49,6 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     source, images = Path(options.source), Path(config.data.images)
     if not source.exists():
         raise FileNotFoundError(f"import.source: {source} does not exist.")
-    output = Path(options.out or workdir / "imported.json")
     if output.is_dir():
         raise ConfigError(f"import.out: {output} is a folder; name a JSON file.")
     if source.resolve() in (output.resolve(), report_path(output).resolve()):
@@ -79,8 +90,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             f"{_examples(summary)}The others are in {summary.output}, the reasons in "
             f"{summary.report}."
         )
-    command = next_command(sys.argv[1:], config, summary, workdir)
-    _logger.info("next:\n  %s", command)
+    return summary
 
 
 def _checked_kind(config: mlc.ConfigDict) -> str:

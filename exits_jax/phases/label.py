@@ -17,19 +17,10 @@ from jax.sharding import Mesh
 
 from exits_jax.data.annotations import Instance, Instances
 from exits_jax.data.batches import label_batches
-from exits_jax.data.crops import Window, paste_logits
+from exits_jax.data.crops import Window
 from exits_jax.data.images import ImageError
 from exits_jax.data.stream import Batch
 from exits_jax.export.coco import Outcome, PseudoInstance, Skip
-from exits_jax.export.floors import box_mask
-from exits_jax.export.quality import (
-    box_tightness,
-    click_hits,
-    click_tolerance,
-    confidence,
-    count_parts,
-)
-from exits_jax.export.rle import encode
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.ops.clicks import Clicks
 from exits_jax.phases.options import (
@@ -39,6 +30,7 @@ from exits_jax.phases.options import (
     image_stats,
 )
 from exits_jax.phases.pieces import Pieces
+from exits_jax.phases.prediction import Prediction
 from exits_jax.train.predict import (
     Walk,
     fused_logits,
@@ -148,14 +140,6 @@ def logits_of(
     return predict
 
 
-def pasted_mask(
-    logits: np.ndarray, item: Instance, window: Window, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of the whole image and the mask where they exceed the threshold."""
-    full = paste_logits(logits, window, item.box, item.image_size)
-    return full, full > np.log(threshold / (1 - threshold))
-
-
 def _predictions(
     config: mlc.ConfigDict,
     pieces: Pieces,
@@ -186,29 +170,24 @@ def _predictions(
 def _pseudo_mask(
     config: mlc.ConfigDict, item: Instance, window: Window, logits: np.ndarray
 ) -> Outcome:
-    full, mask = pasted_mask(logits, item, window, config.generate.threshold)
-    flags = list(item.flags)
-    score = confidence(full, mask)
-    if not mask.any():
-        if config.generate.empty == "skip":
-            return Skip(
-                item.annotation_id,
-                "E301",
-                f"Annotation {item.annotation_id!r:.80}: no pixel of the box exceeds "
-                f"the threshold {config.generate.threshold}.",
-            )
-        mask, score = box_mask(item.box, item.image_size), 0.0
-        flags.append("filled_box")
-    elif (mask == box_mask(item.box, item.image_size)).all():
-        flags.append("covers_box")
+    made = Prediction.of_crop(logits, window, item, config.generate.threshold)
+    if made.is_empty and config.generate.empty == "skip":
+        return Skip(
+            item.annotation_id,
+            "E301",
+            f"Annotation {item.annotation_id!r:.80}: no pixel of the box exceeds "
+            f"the threshold {config.generate.threshold}.",
+        )
+    if made.is_empty:
+        made = made.filled()
     return PseudoInstance(
         annotation_id=item.annotation_id,
-        rle=encode(mask),
-        score=score,
-        click_hit=click_hits(mask, item.extreme_points, click_tolerance(item.box)),
-        box_iou=box_tightness(mask, item.box),
-        num_parts=count_parts(mask),
-        flags=tuple(flags),
+        rle=made.rle(),
+        score=made.score,
+        click_hit=made.click_hit,
+        box_iou=made.box_iou,
+        num_parts=made.num_parts,
+        flags=made.flags,
     )
 
 

@@ -31,11 +31,14 @@ from exits_jax.train.sharding import make_mesh
 from exits_jax.train.step import PointOptions
 
 WALK_ALONE = "walk alone"
+WALK_THRESHOLD = 0.5  # of its masks: where it is unsure it says one half
 ROLES = ("generator", "extractor")  # the two models of stage 1
 
 
 def needs_warmup(config: mlc.ConfigDict) -> bool:
     """Whether a later phase reads what the warm-up trains."""
+    if config.generate.model:
+        return False
     walks = uses_walk(config) or uses_stored_labels(config)
     if walks and config.walk.encoder == "warmup":
         return True
@@ -47,6 +50,11 @@ def needs_warmup(config: mlc.ConfigDict) -> bool:
 def uses_generator(config: mlc.ConfigDict) -> bool:
     """Whether masks come from a trained generator, or from it and the walk."""
     return config.generate.source != "walk"
+
+
+def trains_generator(config: mlc.ConfigDict) -> bool:
+    """Whether that generator is to be trained here: no finished one is named."""
+    return uses_generator(config) and not config.generate.model
 
 
 def uses_walk(config: mlc.ConfigDict) -> bool:
@@ -62,12 +70,12 @@ def shows_walk(config: mlc.ConfigDict) -> bool:
 def uses_extractor(config: mlc.ConfigDict) -> bool:
     """Whether the generator's supervision needs a similarity extractor."""
     retrieves = config.points.use_pseudo and not config.labels.stored
-    return uses_generator(config) and config.loss.method == "exits" and retrieves
+    return trains_generator(config) and config.loss.method == "exits" and retrieves
 
 
 def uses_stored_labels(config: mlc.ConfigDict) -> bool:
     """Whether the generator learns from labels that are made once per object."""
-    is_exits = uses_generator(config) and config.loss.method == "exits"
+    is_exits = trains_generator(config) and config.loss.method == "exits"
     return is_exits and config.labels.stored
 
 

@@ -2,7 +2,7 @@
 
 import ml_collections as mlc
 
-from exits_jax.phases.options import needs_warmup, uses_generator
+from exits_jax.phases.options import needs_warmup, trains_generator, uses_generator
 from exits_jax.phases.sources import refuse_changed
 from exits_jax.phases.workdir import Workdir
 
@@ -41,7 +41,7 @@ def check_before(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> None:
     runs = {
         "pretrain": config.pretrain.enabled,
         "warmup": needs_warmup(config),
-        "train": uses_generator(config),
+        "train": trains_generator(config),
     }
     phases = list(SECTIONS)
     before = phases[: phases.index(phase)]
@@ -53,8 +53,8 @@ def sections(config: mlc.ConfigDict, phase: str) -> tuple[str, ...]:
     unread: set[str] = set()
     if phase == "warmup" and not config.similarity.select:
         unread |= {"similarity", "points"}
-    if phase in ("generate", "evaluate") and not uses_generator(config):
+    if phase in ("generate", "evaluate") and not trains_generator(config):
         unread |= {"loss", "train", "points"}
         if not needs_warmup(config):
-            unread |= {"warmup", "decoder"}
+            unread |= {"warmup"} if uses_generator(config) else {"warmup", "decoder"}
     return tuple(name for name in SECTIONS[phase] if name not in unread)

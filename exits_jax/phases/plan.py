@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import ml_collections as mlc
 
-from exits_jax.phases.options import needs_warmup, uses_generator
+from exits_jax.phases.options import needs_warmup, trains_generator
 from exits_jax.phases.order import SECTIONS, check_before, sections
 from exits_jax.phases.workdir import Workdir
 
@@ -17,7 +17,7 @@ def uses(config: mlc.ConfigDict, phase: str) -> bool:
     return {
         "pretrain": config.pretrain.enabled,
         "warmup": needs_warmup(config),
-        "train": uses_generator(config),
+        "train": trains_generator(config),
     }.get(phase, True)
 
 

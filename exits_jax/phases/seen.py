@@ -14,6 +14,7 @@ from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.models.params import abstract_graph
+from exits_jax.phases.model_source import walk_encoder
 from exits_jax.phases.options import (
     crop_options,
     generator_builder,
@@ -25,7 +26,6 @@ from exits_jax.phases.options import (
     uses_walk,
     walk_options,
 )
-from exits_jax.phases.walk import walk_encoder
 from exits_jax.phases.warmup import extractor
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.predict import walk_of

@@ -28,6 +28,7 @@ from exits_jax.export.files import json_text, write_json
 from exits_jax.models.params import abstract_graph
 from exits_jax.phases.decided_by import digest_of_folder, digest_of_params
 from exits_jax.phases.label import ROWS
+from exits_jax.phases.model_source import walk_encoder
 from exits_jax.phases.options import (
     crop_options,
     dense_crf_of,
@@ -37,7 +38,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.pieces import Pieces
 from exits_jax.phases.prepare import columns_folder
-from exits_jax.phases.walk import check_walk, walk_encoder
+from exits_jax.phases.walk import check_walk
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.predict import refined_logits, walk_logits, walk_of
 from exits_jax.train.progress import Progress

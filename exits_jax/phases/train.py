@@ -13,8 +13,8 @@ from exits_jax.phases.options import (
     prompt_noise,
     selected,
     training_sizes,
+    trains_generator,
     uses_extractor,
-    uses_generator,
     uses_stored_labels,
 )
 from exits_jax.phases.order import begin
@@ -49,7 +49,7 @@ from exits_jax.train.objectives import (
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the generator on points and colours, or on boxes as the baseline does."""
-    if not uses_generator(config):
+    if not trains_generator(config):
         return
     if not begin(config, workdir, "train"):
         return

@@ -23,27 +23,14 @@ from exits_jax.phases.options import (
     image_stats,
     walk_options,
 )
-from exits_jax.phases.warmup import extractor, extractor_start
-from exits_jax.phases.workdir import Workdir
 from exits_jax.train.objectives import Batch, normalise
 from exits_jax.train.predict import clicks_of
-from exits_jax.train.sharding import host_copy
 
 _logger = logging.getLogger(__name__)
 NUM_CHECKED = 128  # objects
 BATCH = 16
 BETTER = 0.03  # than geometry: about three standard errors on so many objects
 _NEAR = 0.1  # scale of nearness, share of the crop's side
-
-
-def walk_encoder(config: mlc.ConfigDict, workdir: Workdir) -> Params:
-    """Parameters of the encoder of `walk.encoder`, on the host.
-
-    To load them takes all processes.
-    """
-    if config.walk.encoder == "warmup":
-        return host_copy(extractor(config, workdir))
-    return host_copy(extractor_start(config, workdir)["encoder"])
 
 
 def check_walk(config: mlc.ConfigDict, encoder: Params, objects: Instances) -> None:

@@ -57,15 +57,40 @@ def file_generator(config: mlc.ConfigDict) -> Params:
     Raises:
         WeightsError: If it does not fit; says what to set.
     """
-    expected = _abstract(config, role="generator")
+    name = config.init.generator
     try:
-        params, metadata = read_generator(config.init.generator)
+        params, metadata = read_generator(name)
     except ValueError as error:
         raise WeightsError(str(error)) from error
-    params["encoder"] = _without_class_token(config, params["encoder"])
-    params = with_prompt(params, expected, name=config.init.generator)
-    heads = metadata.get("heads")
-    check_fit(params, expected, name=config.init.generator, heads=heads)
+    return fitting_generator(config, params, metadata, name=name)
+
+
+def fitting_generator(
+    config: mlc.ConfigDict, params: Params, metadata: dict[str, str], *, name: str
+) -> Params:
+    """A generator's parameters as the configuration's model has them.
+
+    Raises:
+        WeightsError: If they do not fit; says what to set.
+    """
+    expected = _abstract(config, role="generator")
+    encoder = _without_class_token(config, params["encoder"])
+    params = with_prompt({**params, "encoder": encoder}, expected, name=name)
+    check_fit(params, expected, name=name, heads=metadata.get("heads"))
+    return params
+
+
+def fitting_encoder(
+    config: mlc.ConfigDict, params: Params, metadata: dict[str, str], *, name: str
+) -> Params:
+    """An encoder's parameters as the configuration's extractor has them.
+
+    Raises:
+        WeightsError: If they do not fit; says what to set.
+    """
+    expected = _abstract(config, role="extractor")["encoder"]
+    params = _without_class_token(config, params)
+    check_fit(params, expected, name=name, heads=metadata.get("heads"))
     return params
 
 
@@ -104,6 +129,8 @@ def check_files(config: mlc.ConfigDict) -> None:
         FileNotFoundError: If one is missing.
         WeightsError: If one is not what its field says.
     """
+    if config.generate.model:
+        return  # it was read when the run began
     _refuse_blind_walk(config)
     for role in ROLES:
         if path := encoder_file(config, role=role):

@@ -143,6 +143,14 @@ def test_valid_region_is_the_whole_crop_inside_the_image():
     np.testing.assert_array_equal(region, [0, 0, 64, 64])
 
 
+def pasted_logits(logits, window, box, image_size):
+    """The logits of the box in the whole image, -inf elsewhere."""
+    found, (left, top) = crops.logits_in_box(logits, window, box, image_size)
+    whole = np.full(image_size, -np.inf, np.float32)
+    whole[top : top + found.shape[0], left : left + found.shape[1]] = found
+    return whole
+
+
 @pytest.mark.parametrize("grid", [16, 64])
 def test_a_smooth_crop_pasted_back_is_the_image(grid):
     window = crops.Window(8, 4, 40, 36)
@@ -150,7 +158,7 @@ def test_a_smooth_crop_pasted_back_is_the_image(grid):
     # A plane over the image, sampled at the centres of the cells of a grid.
     cells = (np.arange(grid) + 0.5) * 32 / grid - 0.5
     logits = (0.3 * (cells + 8) - 0.1 * (cells + 4)[:, None]).astype(np.float32)
-    pasted = crops.paste_logits(logits, window, box, (HEIGHT, WIDTH))
+    pasted = pasted_logits(logits, window, box, (HEIGHT, WIDTH))
     expected = 0.3 * np.arange(WIDTH) - 0.1 * np.arange(HEIGHT)[:, None]
     inside = np.s_[6:34, 10:38]
     np.testing.assert_allclose(pasted[inside], expected[inside], atol=1e-4)
@@ -159,7 +167,7 @@ def test_a_smooth_crop_pasted_back_is_the_image(grid):
 def test_crop_and_paste_agree_on_where_a_pixel_is():
     window, size = crops.Window(3, 5, 35, 37), 96
     cropped = crops.crop_image(gradient(), window, size)[..., 0].astype(np.float32)
-    pasted = crops.paste_logits(cropped, window, (6, 8, 32, 34), (HEIGHT, WIDTH))
+    pasted = pasted_logits(cropped, window, (6, 8, 32, 34), (HEIGHT, WIDTH))
     expected = gradient()[8:34, 6:32, 0].astype(np.float32)
     np.testing.assert_allclose(pasted[8:34, 6:32], expected, atol=1.0)
 
@@ -167,23 +175,21 @@ def test_crop_and_paste_agree_on_where_a_pixel_is():
 def test_paste_keeps_the_pixels_the_box_touches_and_no_other():
     logits = np.zeros((8, 8), np.float32)
     box = (9.4, 7.0, 20.2, 15.5)
-    pasted = crops.paste_logits(
-        logits, crops.Window(0, 0, 30, 30), box, (HEIGHT, WIDTH)
-    )
+    pasted = pasted_logits(logits, crops.Window(0, 0, 30, 30), box, (HEIGHT, WIDTH))
     expected = np.full((HEIGHT, WIDTH), -np.inf)
     expected[7:16, 9:21] = 0
     np.testing.assert_array_equal(pasted, expected)
 
 
 def test_paste_leaves_wrapped_pixels_out():
-    pasted = crops.paste_logits(
+    pasted = pasted_logits(
         np.ones((4, 4), np.float32), crops.Window(-8, -8, 8, 8), (0, 0, 6, 6), (20, 20)
     )
     assert np.isfinite(pasted).sum() == 36 and np.isfinite(pasted[:6, :6]).all()
 
 
 def test_paste_of_a_window_outside_the_image_is_empty():
-    pasted = crops.paste_logits(
+    pasted = pasted_logits(
         np.ones((4, 4), np.float32), crops.Window(30, 30, 40, 40), (0, 0, 6, 6), (20, 9)
     )
     assert pasted.shape == (20, 9) and np.isneginf(pasted).all()

@@ -62,3 +62,13 @@ def test_an_empty_mask_has_no_quality():
     assert quality.count_parts(empty) == 0
     assert quality.confidence(np.zeros((4, 4)), empty) == 0
     assert quality.click_hits(empty, np.array([[1, 1]]), 9) == (0,)
+
+
+def test_a_part_of_the_image_has_the_quality_of_the_whole():
+    mask, points = two_squares(), np.array([[15.3, 7], [8, 15], [15, 22.5], [36, 15]])
+    part, origin, box = mask[8:38, 9:58], (9, 8), (9.2, 10.0, 36.7, 20.5)
+    whole = quality.click_hits(mask, points, 2), quality.box_tightness(mask, box)
+    assert whole == (
+        quality.click_hits(part, points, 2, origin=origin),
+        quality.box_tightness(part, box, origin=origin),
+    )

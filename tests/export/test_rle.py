@@ -2,6 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from exits_jax.export import rle
 
@@ -24,6 +27,17 @@ def test_area_and_box_are_those_of_the_mask():
     packed = rle.encode(ring())
     assert rle.area(packed) == ring().sum()
     assert rle.bounding_box(packed) == [9, 3, 23, 23]
+
+
+@given(
+    arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))),
+    st.tuples(*[st.integers(0, 3)] * 4),
+)
+def test_a_part_of_an_image_has_the_run_lengths_of_the_whole(part, around):
+    left, top, right, bottom = around
+    whole = np.pad(part, ((top, bottom), (left, right)))
+    packed = rle.encode_part(part, left=left, top=top, image_size=whole.shape)
+    assert packed == rle.encode(whole)
 
 
 def test_refuses_a_mask_of_probabilities():

@@ -28,7 +28,7 @@ import shutil
 
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from tests import toy
 from tests.faults import commands
 
@@ -44,7 +44,7 @@ def prepared(dataset, made_once):
 
     def run(workdir):
         config = toy.config_for(dataset, workdir, loss__method="mil_crf")
-        assert main.run(config, "prepare") == main.OK
+        assert main.run(config, "prepare") == exit_status.OK
 
     return made_once("prepared", run)
 
@@ -56,7 +56,7 @@ def whole(dataset, prepared, made_once):
     def run(workdir):
         shutil.copytree(prepared, workdir)
         config = commands.config_for(dataset, workdir, train__keep_checkpoints=12)
-        assert main.run(config, "train") == main.OK
+        assert main.run(config, "train") == exit_status.OK
 
     return made_once("faults_whole", run)
 

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status
 from tests.faults import commands
 from tests.processes import FAST_COMPILE, finish_all
 from tests.waiting import wait_until
@@ -28,7 +28,7 @@ def stopped(dataset, prepared, tmp_path_factory):
 
 def test_sigterm_to_one_process_stops_both_at_the_same_step(stopped):
     workdir, _, ends = stopped
-    assert [status for status, _ in ends] == [main.TRY_AGAIN] * 2, ends
+    assert [status for status, _ in ends] == [exit_status.TRY_AGAIN] * 2, ends
     step = commands.saved(workdir)[-1]
     assert 10 <= step < commands.STEPS
     for _, said in ends:
@@ -49,7 +49,7 @@ def bereft(stopped):
 
 def test_f05_a_process_that_loses_the_other_ends_with_an_error(bereft):
     status, said = bereft
-    assert status not in (main.OK, main.TRY_AGAIN)
+    assert status not in (exit_status.OK, exit_status.TRY_AGAIN)
     assert "lost another process of this run" in said or "another task died" in said
 
 
@@ -63,7 +63,7 @@ def test_f05_f08_a_restart_of_both_goes_on_from_the_same_good_checkpoint(
     ends = finish_all(
         commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
     )
-    assert [status for status, _ in ends] == [main.OK] * 2, ends
+    assert [status for status, _ in ends] == [exit_status.OK] * 2, ends
     assert f"going on from step {good}" in ends[0][1]
     assert f"is now called {newest}.broken" in ends[0][1]
     found, wanted = commands.losses(workdir), commands.losses(whole)

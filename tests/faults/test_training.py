@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from tests import toy
 from tests.faults import commands
 from tests.processes import FAST_COMPILE, finish_all
@@ -41,13 +41,13 @@ def test_f02_f03_a_run_killed_while_saving_and_then_interrupted_goes_on_bit_for_
     wait_until(lambda: commands.saved(workdir)[-1] > before[-1], started)
     started[0].send_signal(signal.SIGINT)
     ((status, said),) = finish_all(started)
-    assert status == main.INTERRUPTED, said
+    assert status == exit_status.INTERRUPTED, said
     assert f"going on from step {before[-1]}" in said
     assert "is saved at step" in said and "Traceback" not in said
     assert before[-1] < commands.saved(workdir)[-1] < commands.STEPS
 
     status, said = _finish(flags)
-    assert status == main.OK, said
+    assert status == exit_status.OK, said
     _assert_same_as(whole, workdir)
 
 
@@ -59,7 +59,7 @@ def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(dataset, workdir, w
     limit = (2000, resource.RLIM_INFINITY)
     resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, limit)
     ((status, said),) = finish_all(started)
-    assert status == main.BAD_INPUT, said
+    assert status == exit_status.BAD_INPUT, said
     assert "Trying once more" in said
     # Threads of tensorstore may still speak after it.
     assert "error: The checkpoint " in said and "make room" in said
@@ -67,7 +67,7 @@ def test_f06_a_full_disk_ends_the_run_and_room_lets_it_go_on(dataset, workdir, w
     assert commands.saved(workdir)
 
     status, said = _finish(flags)
-    assert status == main.OK, said
+    assert status == exit_status.OK, said
     toy.assert_same(toy.checkpoint(whole, "train"), toy.checkpoint(workdir, "train"))
 
 
@@ -79,13 +79,13 @@ def test_f08_a_broken_newest_checkpoint_gives_way_to_the_one_before(
     manifest = commands.folder(workdir) / "110" / "params" / "manifest.ocdbt"
     manifest.write_bytes(manifest.read_bytes()[:20])
     config = commands.config_for(dataset, workdir, train__strict_resume=True)
-    assert main.run(config, "train") == main.BAD_INPUT
+    assert main.run(config, "train") == exit_status.BAD_INPUT
     said = capsys.readouterr().err
     assert "The newest checkpoint in " in said and "from checkpoint 100" in said
     assert 110 in commands.saved(workdir)
 
     config.train.strict_resume = False
-    assert main.run(config, "train") == main.OK
+    assert main.run(config, "train") == exit_status.OK
     said = capsys.readouterr().err
     assert "checkpoint 110 in " in said and "is now called 110.broken" in said
     assert "going on from step 100" in said
@@ -99,7 +99,7 @@ def test_f12_a_run_that_only_makes_nan_stops_with_steps_and_annotations(
     config = commands.config_for(
         dataset, workdir, train__lr=1e38, train__ramp_up=0.0, train__max_bad_steps=3
     )
-    assert main.run(config, "train") == main.FAILED
+    assert main.run(config, "train") == exit_status.FAILED
     said = capsys.readouterr().err
     assert said.count(" was skipped: loss/total is ") == 5  # warned of 4, an error
     assert "With it 4 steps were skipped, more than train.max_bad_steps = 3" in said
@@ -127,7 +127,7 @@ def test_f20_the_environment_has_no_effect(dataset, workdir, whole):
     finally:
         os.umask(before)
     ((status, said),) = finish_all(started)
-    assert status == main.OK, said
+    assert status == exit_status.OK, said
     _assert_same_as(whole, workdir)
 
 
@@ -150,7 +150,7 @@ def on_eight(dataset, tmp_path_factory):
     flags = _eight(dataset, workdir)
     started = commands.start(flags[:-1], num_processes=2, devices=4, env=FAST_COMPILE)
     ends = finish_all(started)
-    assert [status for status, _ in ends] == [main.OK] * 2, ends
+    assert [status for status, _ in ends] == [exit_status.OK] * 2, ends
     return workdir
 
 
@@ -178,7 +178,7 @@ def test_f10_a_run_of_two_processes_goes_on_in_one_with_the_same_losses(
     step = commands.saved(workdir)[-1]
     assert 10 <= step < 30
     status, said = _finish(_eight(dataset, workdir), devices=devices, env=FAST_COMPILE)
-    assert status == main.OK, said
+    assert status == exit_status.OK, said
     assert f"going on from step {step}" in said
     found, wanted = commands.losses(workdir), commands.losses(on_eight)
     assert found.keys() == wanted.keys()

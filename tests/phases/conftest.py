@@ -3,7 +3,7 @@
 import pytest
 
 from configs import tiny
-from exits_jax import main
+from exits_jax import exit_status, main
 from tests import toy
 
 
@@ -18,7 +18,7 @@ def whole_run(dataset, made_once):
     """Workdir of all phases on the data set, never interrupted, on four devices."""
 
     def run(workdir):
-        assert main.run(toy.config_for(dataset, workdir)) == main.OK
+        assert main.run(toy.config_for(dataset, workdir)) == exit_status.OK
 
     return made_once("whole_run", run)
 
@@ -30,7 +30,7 @@ def tiny_run(made_once):
 
     def run(workdir):
         config.workdir = str(workdir)
-        assert main.run(config) == main.OK
+        assert main.run(config) == exit_status.OK
 
     config.workdir = str(made_once("tiny_run", run))
     return config

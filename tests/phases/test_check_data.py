@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from configs import custom
-from exits_jax import main
+from exits_jax import exit_status
 from exits_jax.data.codes import CODES
 from tests import toy, validation
 
@@ -35,7 +35,7 @@ def count_in(said, name):
 
 def test_a_clean_data_set_is_called_clean(folder, capsys):
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
     assert count_in(said, "images") == 8
     assert count_in(said, "without annotations") == 0
@@ -48,14 +48,14 @@ def test_a_clean_data_set_is_called_clean(folder, capsys):
 
 def test_the_right_image_folder_is_named(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__images=str(folder))
-    assert validation.run(config, "validate") == main.BAD_INPUT
+    assert validation.run(config, "validate") == exit_status.BAD_INPUT
     said = capsys.readouterr().err
     assert f"0 of 8 images found in {folder}; {folder / 'images'} has them" in said
 
 
 def test_objects_too_small_to_train_on_are_counted(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__min_area_px=1000.0)
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
     source = json.loads((folder / "annotations.json").read_text())
     areas = [np.prod(record["bbox"][2:]) for record in source["annotations"]]
@@ -73,7 +73,7 @@ def test_the_table_says_what_is_wrong_and_gives_the_first_case(folder, capsys):
     spoil(folder, category_id=9)
     (folder / "images" / "0005.jpg").unlink()
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
     lines = said.splitlines()
     place = next(k for k, line in enumerate(lines) if line.startswith("  E108"))
@@ -88,7 +88,7 @@ def test_the_table_says_what_is_wrong_and_gives_the_first_case(folder, capsys):
 
 def test_a_training_split_of_small_objects_alone_is_told_so(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__min_area_px=2000.0)
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = " ".join(capsys.readouterr().err.split())
     assert "None of the 16 objects is large enough to train on" in said
 
@@ -101,7 +101,7 @@ def test_the_report_holds_every_id(folder):
     Image.open(path).convert("RGBA").save(folder / "a.png")
     os.replace(folder / "a.png", path)
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     found = validation.report(folder / "run")
     assert {(p["annotation_id"], p["code"]) for p in found["problems"]} == {
         (30, "E108"),
@@ -123,7 +123,7 @@ def test_the_report_holds_every_id(folder):
 def test_nothing_is_prepared(folder):
     config = toy.config_for(folder, folder / "run")
     before = (folder / "annotations.json").read_bytes()
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     made = {p.name for p in (folder / "run").iterdir() if p.name != ".lock"}
     assert made <= {"validation", "log.txt", "config.json", "environment.json"}
     assert (folder / "annotations.json").read_bytes() == before
@@ -132,9 +132,9 @@ def test_nothing_is_prepared(folder):
 
 def test_preparing_afterwards_works_in_the_same_folder(folder):
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
-    assert validation.run(config, "prepare") == main.OK
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
+    assert validation.run(config, "prepare") == exit_status.OK
+    assert validation.run(config, "validate") == exit_status.OK
 
 
 @pytest.mark.parametrize("on_bad", ["skip", "error"])
@@ -156,7 +156,7 @@ def test_validate_and_prepare_agree(folder, on_bad):
 def test_the_report_is_written_although_too_much_is_bad(folder, capsys):
     spoil(folder, category_id=9)
     config = toy.config_for(folder, folder / "run", data__max_skip_fraction=0.0)
-    said = validation.refused(config, "validate", main.PARTIAL, capsys)
+    said = validation.refused(config, "validate", exit_status.PARTIAL, capsys)
     assert "1 of 16 annotations (6.25 %) cannot be used, more than" in said
     assert len(validation.report(folder / "run")["problems"]) == 1
     assert (folder / "run" / "validation" / "train_sheet.png").exists()
@@ -165,10 +165,10 @@ def test_the_report_is_written_although_too_much_is_bad(folder, capsys):
 def test_a_report_never_outlives_its_file(folder, capsys):
     spoil(folder, category_id=9)
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     assert (folder / "run" / "validation" / "train_sheet.png").exists()
     (folder / "annotations.json").write_text("[]")
-    validation.refused(config, "validate", main.BAD_INPUT, capsys)
+    validation.refused(config, "validate", exit_status.BAD_INPUT, capsys)
     assert list((folder / "run" / "validation").iterdir()) == []
 
 
@@ -182,7 +182,7 @@ def test_both_splits_are_reported_before_one_is_refused(folder, capsys):
         data__val=str(folder / "val.json"),
         data__max_skip_fraction=0.0,
     )
-    said = validation.refused(config, "validate", main.PARTIAL, capsys)
+    said = validation.refused(config, "validate", exit_status.PARTIAL, capsys)
     assert "val: all 16 annotations can be used" in said
     assert len(validation.report(folder / "run", "train")["problems"]) == 1
     assert validation.report(folder / "run", "val")["problems"] == []
@@ -192,7 +192,7 @@ def test_the_sheet_shows_what_is_odd_and_only_where_it_can_be_opened(folder):
     spoil(folder, category_id=9)
     (folder / "images" / "0005.jpg").unlink()
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     with Image.open(folder / "run" / "validation" / "train_sheet.png") as sheet:
         pixels = np.asarray(sheet).astype(int)
     red = np.abs(pixels - (226, 52, 63)).max(axis=-1) < 12
@@ -204,7 +204,7 @@ def test_the_sheet_shows_what_is_odd_and_only_where_it_can_be_opened(folder):
 
 def test_without_odd_records_there_is_no_sheet(folder, capsys):
     config = toy.config_for(folder, folder / "run")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     assert "pictures:" not in capsys.readouterr().err
     names = [path.name for path in (folder / "run" / "validation").iterdir()]
     assert names == ["train.json"]
@@ -212,14 +212,14 @@ def test_without_odd_records_there_is_no_sheet(folder, capsys):
 
 def test_fields_that_are_needed_are_named(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__train="")
-    said = validation.refused(config, "validate", main.USAGE, capsys)
+    said = validation.refused(config, "validate", exit_status.USAGE, capsys)
     assert "--config.data.train=FILE" in said
 
 
 @pytest.mark.parametrize("field", ["data__train", "data__images"])
 def test_what_does_not_exist_is_named(folder, capsys, field):
     config = toy.config_for(folder, folder / "run", **{field: str(folder / "no")})
-    said = validation.refused(config, "validate", main.BAD_INPUT, capsys)
+    said = validation.refused(config, "validate", exit_status.BAD_INPUT, capsys)
     assert f"{folder / 'no'} does not exist" in said
 
 
@@ -238,7 +238,7 @@ def test_real_photographs_have_no_problem(tmp_path, capsys, name):
     config.workdir = str(tmp_path / "run")
     config.data.train = str(data / "annotations" / f"{name}.json")
     config.data.images = str(data / "images")
-    assert validation.run(config, "validate") == main.OK
+    assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
     assert "annotations can be used" in said and "problems" not in said
     found = validation.report(tmp_path / "run")

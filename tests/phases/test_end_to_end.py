@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.export import rle
 from tests import toy
 
@@ -30,7 +30,7 @@ def _read(path):
 def test_a_second_run_says_that_there_is_nothing_to_do(tiny_run, workdir, capsys):
     made = {path: path.stat().st_mtime_ns for path in workdir.rglob("*.png")}
     made |= {p: p.stat().st_mtime_ns for p in workdir.rglob("*masks.json")}
-    assert main.run(tiny_run) == main.OK
+    assert main.run(tiny_run) == exit_status.OK
     said = capsys.readouterr().err
     assert all(f"{phase}: done before" in said for phase in main.PHASES)
     assert {path: path.stat().st_mtime_ns for path in made} == made

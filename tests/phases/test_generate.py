@@ -7,7 +7,7 @@ import jax
 import pytest
 from jax.errors import JaxRuntimeError
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.data.annotations import CocoFile, TooManySkipped
 from exits_jax.phases import generate, label
 from exits_jax.phases.inputs import instances
@@ -73,7 +73,7 @@ def prepared(tmp_path_factory):
     path.write_text(json.dumps(source))
     config = many_objects.config_for(folder / "data", folder / "run")
     config.generate.batch_size, config.generate.part_size = 4, 6
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     return config
 
 
@@ -221,11 +221,11 @@ def test_an_interrupted_phase_goes_on_where_it_was(
         real(parts, part, outcomes)
 
     monkeypatch.setattr(generate, "write_part", interrupted)
-    assert main.run(again, "generate") == main.INTERRUPTED
+    assert main.run(again, "generate") == exit_status.INTERRUPTED
     monkeypatch.setattr(generate, "write_part", real)
     assert not (run / "pseudo_masks.json").exists()
     sizes.clear()
-    assert main.run(again, "generate") == main.OK
+    assert main.run(again, "generate") == exit_status.OK
     assert "1 of 2 parts were made before and are kept" in capsys.readouterr().err
     assert sizes == [8]
     wanted = (whole_run / "pseudo_masks.json").read_bytes()
@@ -239,10 +239,10 @@ def test_no_object_is_labeled_again_for_a_merge_that_failed(again, monkeypatch, 
 
     real = generate.merge
     monkeypatch.setattr(generate, "merge", full)
-    assert main.run(again, "generate") == main.INTERRUPTED
+    assert main.run(again, "generate") == exit_status.INTERRUPTED
     assert len(sizes) == 2
     monkeypatch.setattr(generate, "merge", real)
-    assert main.run(again, "generate") == main.OK
+    assert main.run(again, "generate") == exit_status.OK
     assert len(sizes) == 2
 
 
@@ -261,11 +261,11 @@ def test_masks_of_other_values_are_refused_by_the_phase(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(generate, "merge", full)
-    assert main.run(again, "generate") == main.INTERRUPTED
+    assert main.run(again, "generate") == exit_status.INTERRUPTED
     monkeypatch.undo()
     before = contents(Parts(Workdir(again.workdir) / "parts", "train", 16, 8, {}))
     again.generate[field] = value
-    assert main.run(again, "generate") == main.USAGE
+    assert main.run(again, "generate") == exit_status.USAGE
     assert words in capsys.readouterr().err
     after = contents(Parts(Workdir(again.workdir) / "parts", "train", 16, 8, {}))
     assert after == before

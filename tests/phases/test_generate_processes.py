@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from tests import many_objects, processes, toy
 from tests.waiting import wait_until
 
@@ -25,7 +25,7 @@ class Labeled:
         config = self.config("trained")
         many_objects.train(config)
         self.copy("trained", "whole")
-        assert main.run(self.config("whole"), "generate") == main.OK
+        assert main.run(self.config("whole"), "generate") == exit_status.OK
 
     def config(self, name: str):
         """Labels 2,000 objects of the training split and a single one of the other."""
@@ -86,7 +86,7 @@ def test_killed_at_60_percent_and_restarted_equals_one_process_byte_for_byte(lab
     workdir = labeled.copy("killed", "restarted")
     num_made = len(list((workdir / "parts").glob("train-*.jsonl")))
     ends = processes.finish_all(labeled.start("restarted", 2))
-    assert [status for status, _ in ends] == [main.OK] * 2, ends
+    assert [status for status, _ in ends] == [exit_status.OK] * 2, ends
     words = f"generate train: {num_made} of {NUM_PARTS} parts were made before"
     assert words in (workdir / "log.txt").read_text()
     assert masks(workdir) == masks(labeled.folder / "whole")
@@ -96,7 +96,7 @@ def test_killed_at_60_percent_and_restarted_equals_one_process_byte_for_byte(lab
 
 def test_one_process_goes_on_with_the_parts_of_two(labeled):
     workdir = labeled.copy("killed", "alone")
-    assert main.run(labeled.config("alone"), "generate") == main.OK
+    assert main.run(labeled.config("alone"), "generate") == exit_status.OK
     assert "parts were made before" in (workdir / "log.txt").read_text()
     assert masks(workdir) == masks(labeled.folder / "whole")
 
@@ -117,7 +117,7 @@ def test_parts_of_another_threshold_end_all_processes_with_a_message(labeled):
         devices=4,
     )
     ends = processes.finish_all(started)
-    assert [status for status, _ in ends] == [main.USAGE] * 2, ends
+    assert [status for status, _ in ends] == [exit_status.USAGE] * 2, ends
     assert all("generate.threshold: was 0.5, is 0.4" in said for _, said in ends)
     after = {path: path.read_bytes() for path in (workdir / "parts").iterdir()}
     assert after == before

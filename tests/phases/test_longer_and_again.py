@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from exits_jax import __main__ as command
-from exits_jax import main
+from exits_jax import exit_status
 from tests import toy
 
 
@@ -19,7 +19,10 @@ def finished(whole_run, tmp_path):
 
 def _do(workdir, *words):
     """Runs a command with the workdir alone: that is all it needs."""
-    assert command.console([words[0], f"--workdir={workdir}", *words[1:]]) == main.OK
+    assert (
+        command.console([words[0], f"--workdir={workdir}", *words[1:]])
+        == exit_status.OK
+    )
 
 
 def test_evaluate_makes_the_masks_again_where_their_fields_change(finished, capsys):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.coco_file import ById, CocoFile
 from exits_jax.export.coco import Skip, write_coco
@@ -70,7 +70,7 @@ BAD = {
 }
 
 
-def _refused(config, capsys, status=main.BAD_INPUT):
+def _refused(config, capsys, status=exit_status.BAD_INPUT):
     """Runs what must be refused; returns what was said."""
     assert main.run(config) == status
     said = capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_a_bad_record_is_skipped_with_its_reason(folder, name):
     spoil, ids, message = BAD[name]
     spoil(folder)
     config = toy.config_for(folder, folder / "run")
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     skipped = json.loads((folder / "run/annotations/train_skipped.json").read_text())
     assert {entry["annotation_id"] for entry in skipped} == ids
     assert all(re.search(message, entry["message"]) for entry in skipped)
@@ -118,7 +118,7 @@ def test_a_crowd_whose_polygons_have_no_frame_is_skipped(folder):
     image = next(i for i in source["images"] if i["id"] == record["image_id"])
     del image["height"], image["width"]
     toy.write_annotations(folder, source)
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == exit_status.OK
     skipped = json.loads(
         (folder / "run" / "annotations" / "train_skipped.json").read_text()
     )
@@ -138,7 +138,7 @@ def test_too_many_bad_records_are_an_error_anyway(folder, capsys):
     for number in range(1, 7):
         (folder / "images" / f"000{number}.jpg").unlink()
     config = toy.config_for(folder, folder / "run")
-    said = _refused(config, capsys, status=main.PARTIAL)
+    said = _refused(config, capsys, status=exit_status.PARTIAL)
     assert "12 of 16" in said and "max_skip_fraction = 0.5" in said
     _nothing_written(folder / "run")
 
@@ -219,13 +219,13 @@ def test_a_folder_with_more_of_the_images_is_named_beside_the_reasons(folder, ca
     for number in range(1, 6):
         (folder / "images" / f"000{number}.jpg").rename(more / f"000{number}.jpg")
     config = toy.config_for(folder, folder / "run")
-    said = _refused(config, capsys, main.PARTIAL)
+    said = _refused(config, capsys, exit_status.PARTIAL)
     assert f"3 of 8 images found in {folder / 'images'}; {more} has 5." in said
 
 
 def test_fields_that_are_needed_are_named(folder, capsys):
     config = toy.config_for(folder, folder / "run", data__train="")
-    assert "--config.data.train=FILE" in _refused(config, capsys, main.USAGE)
+    assert "--config.data.train=FILE" in _refused(config, capsys, exit_status.USAGE)
 
 
 def test_a_bad_second_split_leaves_nothing_of_the_first(folder, capsys):
@@ -241,7 +241,7 @@ def test_a_repaired_input_is_taken_by_the_same_command(folder, capsys):
     config = toy.config_for(folder, folder / "run")
     _refused(config, capsys)
     (folder / "annotations.json").write_text(good)
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
@@ -249,7 +249,7 @@ def test_grey_and_cmyk_images_are_accepted(folder, mode):
     path = folder / "images" / "0003.jpg"
     Image.open(path).convert(mode).save(path)
     config = toy.config_for(folder, folder / "run", data__on_bad="error")
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def patched_run(tmp_path_factory):
         path = folder / "images" / f"{number:04d}.jpg"
         Image.open(path).convert(mode).save(path)
     config = toy.config_for(folder, folder / "run", warmup__steps=1, train__steps=1)
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     return folder
 
 
@@ -298,9 +298,9 @@ def test_a_broken_true_mask_costs_no_object_its_pseudo_mask(patched_run):
 
 def test_columns_that_are_gone_are_named(folder, capsys):
     config = toy.config_for(folder, folder / "run")
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     shutil.rmtree(folder / "run" / "annotations" / "train_columns")
-    said = _refused(config, capsys, status=main.USAGE)
+    said = _refused(config, capsys, status=exit_status.USAGE)
     assert "train_columns" in said and "--redo=prepare" in said
 
 
@@ -309,7 +309,7 @@ def test_a_number_that_no_parser_takes_costs_its_record_alone(folder, number):
     path = folder / "annotations.json"
     text = path.read_text()
     path.write_text(text.replace('"kept_by_us": 8', f'"kept_by_us": {number}', 1))
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == exit_status.OK
     (problem,) = read_problems(Workdir(folder / "run"), "train")
     assert problem.code == "E101" and problem.annotation_id is None
     source = CocoFile.read(path)
@@ -331,6 +331,6 @@ def test_images_without_a_size_give_points_from_their_masks_all_the_same(folder)
         del image["width"], image["height"]
     toy.write_annotations(folder, source)
     config = toy.config_for(folder, folder / "run", data__on_bad="error")
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     facts = json.loads((folder / "run" / "phases" / "prepare.json").read_text())
     assert facts["facts"]["counts"]["train"]["with_points"] == 16

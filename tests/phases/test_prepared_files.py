@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.data.annotations import Instances, read_instances
 from exits_jax.phases.prepare import columns_folder
 from exits_jax.phases.workdir import Workdir
@@ -32,7 +32,7 @@ def test_masks_are_gone_and_all_else_stays_as_it_was(folder):
     del derived["extreme_points"]
     crowd["iscrowd"] = 1
     toy.write_annotations(folder, source)
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == exit_status.OK
     text = (folder / "run" / "annotations" / "train.json").read_text()
     assert "segmentation" not in text
     left = json.loads(text)
@@ -53,7 +53,7 @@ def test_a_crowd_keeps_its_mark_and_gets_no_points(folder):
     del crowd["extreme_points"]
     crowd["iscrowd"] = 1
     toy.write_annotations(folder, source)
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == exit_status.OK
     left = _prepared(folder)
     bare = {key: crowd[key] for key in crowd if key != "segmentation"}
     assert left["annotations"][1] == bare
@@ -77,7 +77,7 @@ def test_columns_hold_the_objects_of_the_prepared_file(folder, noise):
     leftover = folder / "run" / "annotations" / ".train_columns"
     leftover.mkdir(parents=True)
     (leftover / "ids_ends.npy").write_text("half of an earlier run")
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     prepared = folder / "run" / "annotations" / "train.json"
     again = read_instances(prepared, folder / "images", on_bad="error").instances
     columns = Instances.open(columns_folder(Workdir(folder / "run"), "train"))
@@ -91,7 +91,7 @@ def test_columns_hold_the_objects_of_the_prepared_file(folder, noise):
 def test_a_broken_mask_beside_a_box_is_no_reason_to_skip(folder):
     _without_points(folder)
     config = toy.config_for(folder, folder / "run", data__max_skip_fraction=0.0)
-    assert main.run(config, "prepare") == main.OK
+    assert main.run(config, "prepare") == exit_status.OK
     left = _prepared(folder)
     assert "extreme_points" not in left["annotations"][0]
     assert left["annotations"][0]["bbox"]
@@ -108,7 +108,7 @@ def test_click_noise_moves_the_points_of_masks_and_no_others(folder):
         workdir = folder / kind
         config = toy.config_for(folder, workdir, data__noise__kind=kind)
         config.data.noise.amount = amount
-        assert main.run(config, "prepare") == main.OK
+        assert main.run(config, "prepare") == exit_status.OK
         records = json.loads((workdir / "annotations" / "train.json").read_text())
         made.append([item["extreme_points"] for item in records["annotations"]])
     assert made[0][0] != made[1][0] and made[0][1:] == made[1][1:]
@@ -119,7 +119,7 @@ def test_points_of_crowd_regions_do_not_count_as_objects(folder):
     source = _source(folder)
     source["annotations"][0]["iscrowd"] = 1
     toy.write_annotations(folder, source)
-    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == main.OK
+    assert main.run(toy.config_for(folder, folder / "run"), "prepare") == exit_status.OK
     facts = json.loads((folder / "run" / "phases" / "prepare.json").read_text())
     counts = facts["facts"]["counts"]["train"]
     assert counts == {"objects": 15, "with_points": 15, "crowds": 1, "skipped": 0}

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from convert_weights.__main__ import main as convert
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.data.batches import label_batches
 from exits_jax.models.weights import flatten
 from exits_jax.phases.inputs import instances
@@ -44,7 +44,7 @@ def config(dataset, tmp_path_factory):
         generate__flip=True,
         **ENABLED,
     )
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     return config
 
 
@@ -166,6 +166,6 @@ def test_parameters_are_as_they_were_where_no_prompt_is_wanted(config):
 def test_the_walk_is_missed_before_anything_is_read(dataset, tmp_path, capsys):
     changes = ENABLED | {"prompt.walk": True}
     config = toy.config_for(dataset, tmp_path / "run", **changes)
-    assert main.run(config) == main.USAGE
+    assert main.run(config) == exit_status.USAGE
     assert "set labels.stored=True, or prompt.walk=False" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from configs import tiny
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.phases import stage2
 from exits_jax.phases.workdir import ConfigError, Workdir
 
@@ -151,7 +151,7 @@ def test_its_exit_status_is_that_of_the_run(config, tmp_path, status):
 def test_a_process_that_was_killed_is_an_error(config, tmp_path, capfd):
     body = "import os; os.kill(os.getpid(), signal.SIGKILL)"
     config.stage2.python = plant(tmp_path, body)
-    assert main.run(config, "stage2") == main.FAILED
+    assert main.run(config, "stage2") == exit_status.FAILED
     assert "error: Stage 2 was ended by signal 9" in capfd.readouterr().err
 
 
@@ -166,5 +166,5 @@ def test_a_stop_is_passed_on_whether_or_not_it_is_handled(config, tmp_path, body
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop).start()
-    assert main.run(config, "stage2") == main.TRY_AGAIN
+    assert main.run(config, "stage2") == exit_status.TRY_AGAIN
     assert signal.getsignal(signal.SIGTERM) is before

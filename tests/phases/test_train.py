@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.phases import runs
 from tests import toy
 
@@ -28,7 +28,7 @@ def maskless_run(dataset, tmp_path_factory, whole_run):
     toy.write_annotations(folder, _without_masks(source))
     (folder / "images").symlink_to(dataset / "images")
     config = toy.config_for(folder, folder / "run")
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     return folder / "run"
 
 
@@ -69,7 +69,7 @@ def resumed(dataset, tmp_path_factory, whole_run):
         with pytest.raises(RuntimeError, match="went away"):
             main.run(config)
         assert toy.checkpoint(workdir, "train")["step"] == 10
-        assert main.run(config) == main.OK
+        assert main.run(config) == exit_status.OK
     return workdir, steps
 
 
@@ -112,7 +112,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_bit_for_bit(
     workdir = tmp_path / "stopped"
     config = toy.config_for(dataset, workdir)
     monkeypatch.setattr(runs, "jitted_step", stopping)
-    assert main.run(config) == main.TRY_AGAIN
+    assert main.run(config) == exit_status.TRY_AGAIN
     monkeypatch.undo()
     said = capsys.readouterr().err
     assert "train was asked to stop and is saved at step 18." in said
@@ -120,7 +120,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_bit_for_bit(
     assert not (workdir / "pseudo_masks.json").exists()
     assert not toy.leftovers(workdir)
 
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     assert "going on from step 18" in capsys.readouterr().err
     toy.assert_same(
         toy.checkpoint(whole_run, "train"), toy.checkpoint(workdir, "train")
@@ -132,7 +132,7 @@ def test_one_device_learns_what_four_learn(dataset, whole_run, tmp_path):
     workdir = tmp_path / "one"
     flags = toy.as_flags(toy.config_for(dataset, workdir))
     status, said = toy.finish(toy.start(*flags))
-    assert status == main.OK, said
+    assert status == exit_status.OK, said
     for run in ("warmup", "train"):
         four, one = toy.rows(whole_run, run), toy.rows(workdir, run)
         assert len(four) == len(one)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from tests import toy
 
 
@@ -24,7 +24,7 @@ def box_run(dataset, tmp_path_factory):
     config = toy.config_for(
         folder, folder / "run", similarity__select=True, train__steps=4
     )
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     return folder / "run"
 
 
@@ -73,7 +73,7 @@ def test_methods_without_an_extractor_skip_its_phases(
     dataset, tmp_path, change, losses
 ):
     config = toy.config_for(dataset, tmp_path / "run", train__steps=2, **change)
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     assert losses <= toy.rows(tmp_path / "run", "train")[-1].keys()
     assert not (tmp_path / "run" / "checkpoints" / "warmup").exists()
     assert (tmp_path / "run" / "pseudo_masks.json").exists()

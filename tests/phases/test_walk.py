@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.export import rle
 from exits_jax.phases import stored_labels as phase
 from exits_jax.phases.inputs import instances, training_instances
-from exits_jax.phases.walk import check_walk, walk_encoder
+from exits_jax.phases.model_source import walk_encoder
+from exits_jax.phases.walk import check_walk
 from exits_jax.phases.weights import check_files
 from exits_jax.phases.workdir import ConfigError, Workdir
 from tests import toy
@@ -51,7 +52,7 @@ def walked(dataset, tmp_path_factory):
     """Configuration of a run that trains nothing but the encoder."""
     folder = tmp_path_factory.mktemp("walk")
     config = config_for(dataset, folder / "run", WALK)
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     return config
 
 
@@ -60,7 +61,7 @@ def stored(dataset, tmp_path_factory):
     """Configuration of a run that learns from stored labels."""
     folder = tmp_path_factory.mktemp("stored")
     config = config_for(dataset, folder / "run", STORED)
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     return config
 
 
@@ -100,7 +101,7 @@ def test_masks_of_the_walk_are_the_same_without_any_true_mask(walked, tmp_path):
     (tmp_path / "images").symlink_to(folder / "images")
     toy.write_annotations(tmp_path, bare)
     config = config_for(tmp_path, tmp_path / "run", WALK)
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     masks = lambda workdir: [
         record["segmentation"]
         for record in read(f"{workdir}/pseudo_masks.json")["annotations"]
@@ -112,10 +113,10 @@ def test_other_values_of_the_walk_make_the_masks_again(walked, capfd):
     config = walked.copy_and_resolve_references()
     before = read(f"{config.workdir}/pseudo_masks.json")
     config.walk.cut = 3.0
-    assert main.run(config, "generate") == main.OK
+    assert main.run(config, "generate") == exit_status.OK
     assert "walk.cut: was 0.5, is 3.0" in Path(config.workdir, "log.txt").read_text()
     assert read(f"{config.workdir}/pseudo_masks.json") != before
-    assert main.run(walked, "generate") == main.OK
+    assert main.run(walked, "generate") == exit_status.OK
     assert read(f"{config.workdir}/pseudo_masks.json") == before
 
 
@@ -125,8 +126,8 @@ def test_a_walk_without_an_encoder_is_refused(dataset, tmp_path, source):
     config = toy.config_for(dataset, tmp_path / "run", **changes)
     with pytest.raises(ConfigError, match="attention of an encoder, and there is none"):
         check_files(config)
-    assert main.run(config, "prepare") == main.OK
-    assert main.run(config) == main.USAGE
+    assert main.run(config, "prepare") == exit_status.OK
+    assert main.run(config) == exit_status.USAGE
 
 
 def test_attention_that_knows_no_objects_is_called_so(walked, caplog):
@@ -194,7 +195,7 @@ def test_stored_labels_and_training_read_no_mask(stored, tmp_path):
     (tmp_path / "images").symlink_to(folder / "images")
     toy.write_annotations(tmp_path, bare)
     config = config_for(tmp_path, tmp_path / "run", STORED)
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     with_masks = toy.checkpoint(Path(stored.workdir), "train")
     without = toy.checkpoint(Path(config.workdir), "train")
     assert with_masks.keys() == without.keys()

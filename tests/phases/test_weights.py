@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from convert_weights.__main__ import main as convert
-from exits_jax import main
+from exits_jax import exit_status, main
 from exits_jax.models.params import abstract_graph, bind, init_params
 from exits_jax.models.vit import VisionTransformer, vit_config
 from exits_jax.models.weights import flatten
@@ -134,7 +134,7 @@ def test_another_run_starts_from_the_file_and_says_so(dataset, exported, tmp_pat
     config = toy.config_for(dataset, tmp_path / "run", train__steps=1)
     config.init.generator = str(exported)
     config.train.lr = 1e-12
-    assert main.run(config) == main.OK
+    assert main.run(config) == exit_status.OK
     record = json.loads((tmp_path / "run" / "phases" / "train.json").read_text())
     init = record["facts"]["init"]
     assert init["init_generator"] == str(exported)
@@ -233,7 +233,7 @@ def test_weights_of_another_size_are_refused_before_anything_is_prepared(
     config = toy.config_for(dataset, tmp_path / "run")
     config.init.encoder = str(tmp_path / "w.safetensors")
     save_file({"position_table": np.ones((4, 8))}, config.init.encoder)
-    assert main.run(config) == main.BAD_INPUT
+    assert main.run(config) == exit_status.BAD_INPUT
     assert "w.safetensors do not fit the model" in capsys.readouterr().err
     assert not (tmp_path / "run" / "annotations").exists()
 

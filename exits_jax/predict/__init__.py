@@ -1,0 +1,1 @@
+"""Masks for new clicks: `Predictor`, and the command `exits-jax predict`."""
