@@ -374,7 +374,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--train", type=Path, required=True, help="COCO instances JSON with masks")
     add("--images", type=Path, required=True, help="folder of its images")
-    add("--val", type=Path, help="COCO instances JSON to judge by")
+    add("--val", type=Path, help="COCO instances JSON to evaluate on")
     add("--val-images", type=Path, help="folder of its images; else --images")
     add("--model", required=True, help="folder, hub name, or JSON of a configuration")
     add("--backbone", help="folder or hub name of weights for the backbone alone")

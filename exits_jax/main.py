@@ -80,7 +80,7 @@ def _join(request: Request) -> str | None:
     if any(flag is not None for flag in given) and None in given:
         return (
             "--coordinator_address, --num_processes and --process_id are one set: give "
-            "all three, or none where the cluster tells."
+            "all three, or none where the cluster provides them."
         )
     try:
         jax.distributed.initialize(

@@ -121,7 +121,7 @@ def _models(asked: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, M
         )
     if not _has_val(config.data):
         raise UsageError(
-            "--val=FILE is missing: the true masks that stage 2 is judged by. "
+            "--val=FILE is missing: the true masks that stage 2 is evaluated on. "
             f"{instead}"
         )
     models = {}

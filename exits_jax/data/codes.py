@@ -24,7 +24,7 @@ CODES = {
     "E212": "a polygon of a mask is broken",
     "E213": "the mask is empty or outside the image",
     "W106": "several images of the file have the same file name",
-    "W109": "the size of the image is not in the file, the image itself tells",
+    "W109": "the size of the image is not in the file; it is read from the image",
     "W117": "16 bits per channel: the lower 8 are dropped",
     "W118": "transparency is dropped, not blended",
     "W119": "the EXIF orientation is ignored: stored pixels count",

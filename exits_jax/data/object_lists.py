@@ -241,7 +241,7 @@ def _shown(value: Any) -> str:
 
 
 def _enforce(problems: list[Problem], total: int, name: str) -> None:
-    """Raises all faults together: a list that is half read would judge half."""
+    """Raises all faults together: a list that is half read would evaluate half of the objects."""
     if not problems:
         return
     lines = [f"{name}: {len(problems)} of {total} entries cannot be used:"]

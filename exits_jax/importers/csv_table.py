@@ -14,7 +14,7 @@ _NUMBERED = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 _OPTIONAL = ("width", "height", "unit")
 _EXPECTED = (
     f"expected file,category,{','.join(_SIDES)} or file,category,{','.join(_NUMBERED)} "
-    f"and, as you like, {', '.join(_OPTIONAL)}; separated by comma, semicolon or tab"
+    f"and optionally {', '.join(_OPTIONAL)}; separated by comma, semicolon or tab"
 )
 
 

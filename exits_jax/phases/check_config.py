@@ -113,7 +113,7 @@ def check_config(config: mlc.ConfigDict, *, trains: bool = True) -> None:
     size, patch = config.crop.size, config.model.patch_size
     expect(
         patch < 1 or size % patch == 0,
-        f"crop.size = {size} is no multiple of {patch} px patches.",
+        f"crop.size = {size} is not a multiple of {patch} px patches.",
     )
     expect(
         0 <= config.seed < 2**32,
@@ -220,11 +220,11 @@ def _faults_of_widths(name: str, encoder: VitConfig) -> list[str]:
     faults = []
     if encoder.dim % encoder.heads:
         faults.append(
-            f"{name}{join}dim = {encoder.dim} is no multiple of the "
+            f"{name}{join}dim = {encoder.dim} is not a multiple of the "
             f"{encoder.heads} heads."
         )
     if encoder.dim % 4:
-        faults.append(f"{name}{join}dim = {encoder.dim} is no multiple of 4.")
+        faults.append(f"{name}{join}dim = {encoder.dim} is not a multiple of 4.")
     return faults
 
 

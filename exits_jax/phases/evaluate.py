@@ -235,7 +235,7 @@ def _measure(
             try:
                 true_mask = decode_mask(truth[item.annotation_id], *item.image_size)
             except AnnotationError:
-                num_unreadable += 1  # an unreadable true mask cannot judge
+                num_unreadable += 1  # an unreadable true mask cannot be compared
                 continue
             masks = {
                 OURS: _mask_of(pseudo, item),
@@ -263,7 +263,7 @@ def _measure(
     num_unreadable = sum(count for _, count in results)
     if num_unreadable:
         _logger.warning(
-            "%d of %d true masks cannot be read: their objects are not judged",
+            "%d of %d true masks cannot be read: their objects are not evaluated",
             num_unreadable,
             num_unreadable + len(measured),
         )

@@ -41,7 +41,7 @@ def merge(
         max_unreadable: Share of the objects whose images may be gone since.
 
     Raises:
-        ConfigError: If a part is missing, was made otherwise or is broken.
+        ConfigError: If a part is missing, was made with other settings or is broken.
         TooManySkipped: If too many images are gone; older masks stay.
     """
     _refuse_unreadable(parts, positions, max_unreadable)

@@ -67,7 +67,7 @@ def find_kept(parts: Parts) -> set[int]:
     be back.
 
     Raises:
-        ConfigError: If a file was made otherwise or is broken; says what differs.
+        ConfigError: If a file was made with other settings or is broken; says what differs.
     """
     kept = set()
     expected = {parts.path(part): part for part in range(parts.num_parts)}
@@ -113,7 +113,7 @@ def count_unreadable(parts: Parts) -> int:
     """Objects of all parts whose images could not be read.
 
     Raises:
-        ConfigError: If a part is missing, was made otherwise or is broken.
+        ConfigError: If a part is missing, was made with other settings or is broken.
     """
     headers = (_checked_header(parts, part) for part in range(parts.num_parts))
     return sum(header.num_unreadable for header in headers)
@@ -131,7 +131,7 @@ def read_parts(
             them are not opened further.
 
     Raises:
-        ConfigError: If a part is missing, was made otherwise, is broken or does not
+        ConfigError: If a part is missing, was made with other settings, is broken or does not
             hold its objects.
     """
     for part in range(parts.num_parts):
@@ -173,7 +173,7 @@ def _checked_header(parts: Parts, part: int) -> Header:
     """The header of a part that this run may keep.
 
     Raises:
-        ConfigError: If it is missing, was made otherwise or is broken.
+        ConfigError: If it is missing, was made with other settings or is broken.
     """
     path = parts.path(part)
     try:
@@ -194,7 +194,7 @@ def _checked_header(parts: Parts, part: int) -> Header:
             for name in differ
         )
         raise ConfigError(
-            f"{path} holds masks that were made otherwise:\n  {lines}\n"
+            f"{path} holds masks that were made with other settings:\n  {lines}\n"
             f"Run with what they were made with to go on, or remove {parts.folder} to "
             "make all masks again."
         )
@@ -222,7 +222,7 @@ def _refuse_unexpected(parts: Parts, path: Path) -> None:
     """Raises for a file with a name that no part of this run has."""
     try:
         found = _read_header(path)[0].made_by
-        was = f"one of {found['parts']} parts that were cut otherwise"
+        was = f"one of {found['parts']} parts that were divided differently"
     except (ValueError, KeyError):
         was = "no part file of this version"
     raise ConfigError(

@@ -34,7 +34,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
     Raises:
         ConfigError: If a field of `stage2` makes no sense, or there is no environment.
-        FileNotFoundError: If there are no pseudo masks, or no split to judge by.
+        FileNotFoundError: If there are no pseudo masks, or no split to evaluate on.
         ChildEnded: If the other process did not end well.
     """
     status = _run_child(command(config, workdir))
@@ -56,7 +56,7 @@ def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
         raise FileNotFoundError(f"There are no masks to train on: {masks} is gone.")
     if "val" not in facts["sources"]:
         raise FileNotFoundError(
-            "Stage 2 is judged on the true masks of a validation split, and this run "
+            "Stage 2 is evaluated on the true masks of a validation split, and this run "
             "has none: set data.val."
         )
     flags: dict[str, Any] = {

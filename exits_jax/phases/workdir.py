@@ -60,7 +60,7 @@ REPEATABLE = ("generate", "evaluate")
 # Phases that go on from their last checkpoint if they are to be longer.
 _TRAINING = ("pretrain", "warmup", "train")
 _LENGTHS = ("steps", "epochs")
-# Sections that decide how masks are made and judged, and nothing before them.
+# Sections that decide how masks are made and evaluated, and nothing before them.
 _OF_MASKS = (*(f"{phase}." for phase in REPEATABLE), "walk.", "dense_crf.")
 _REMOVING = "being removed"  # status of a phase that is to be done again
 

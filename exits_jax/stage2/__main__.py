@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("config", type=Path, help="mmdet config, such as one of configs/mmdet")
     add("--train", type=Path, required=True, help="pseudo masks, COCO JSON")
     add("--images", type=Path, required=True, help="folder of its images")
-    add("--val", type=Path, required=True, help="true masks to judge by, COCO JSON")
+    add("--val", type=Path, required=True, help="true masks to evaluate on, COCO JSON")
     add("--val-images", type=Path, help="folder of its images (default: --images)")
     add("--workdir", type=Path, required=True)
     add(
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out the check of the files, after --check-only",
     )
     add("--check-only", action="store_true", help="check the files, then end")
-    add("--test-only", action="store_true", help="judge the newest checkpoint")
+    add("--test-only", action="store_true", help="evaluate the newest checkpoint")
     return parser
 
 

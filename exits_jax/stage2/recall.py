@@ -1,4 +1,4 @@
-"""Recall on listed objects: what Separated COCO and Occluded COCO are judged by.
+"""Recall on listed objects: how Separated COCO and Occluded COCO are evaluated.
 
 The share of listed objects that a detection of their class with a score of at least 0.3
 covers with a mask IoU of at least 0.75 (Zhan et al., 2022). A detection may serve
@@ -53,7 +53,7 @@ def recall(
 def targets_of(
     truth: CocoJson, masks: Mapping[Any, Rle], path: Path | None
 ) -> tuple[list[Target], int]:
-    """The objects to be found, and how many more are on images that are not judged."""
+    """The objects to be found, and how many more are on images that are not evaluated."""
     objects = {
         record["id"]: Target(
             record["image_id"], record["category_id"], masks[record["id"]]

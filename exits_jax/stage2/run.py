@@ -146,7 +146,7 @@ def _start_from(config: Config, workdir: Path, test_only: bool) -> None:
     """Goes on from the newest checkpoint, or starts from what the config loads."""
     newest = newest_checkpoint(workdir)
     if test_only and newest is None:
-        raise Stage2Error(f"{workdir} holds no checkpoint to judge.")
+        raise Stage2Error(f"{workdir} holds no checkpoint to evaluate.")
     if newest and (test_only or config.resume):
         # mmengine would take a config's `load_from` for the checkpoint to go on from.
         config.load_from, config.resume = str(newest), True
@@ -155,7 +155,7 @@ def _start_from(config: Config, workdir: Path, test_only: bool) -> None:
 
 
 def _train_and_test(config: Config, test_only: bool) -> tuple[int, bool]:
-    """The iteration that was judged, and whether the training has come to its end."""
+    """The iteration that was evaluated, and whether the training has come to its end."""
     runner = Runner.from_cfg(config)
     if test_only:
         runner.load_or_resume()

@@ -100,7 +100,7 @@ def test_masks_of_other_options_are_not_mixed(words, tmp_path, interrupted, caps
     status = predict(*words, "--batch-size=2", "--threshold=0.6")
     assert status == exit_status.USAGE
     said = capsys.readouterr().err
-    assert "holds masks that were made otherwise" in said
+    assert "holds masks that were made with other settings" in said
     assert "generate.threshold: was 0.4, is 0.6" in said
 
 

@@ -116,7 +116,7 @@ def test_the_newest_checkpoint_can_be_judged_again(data):
 
 def test_a_workdir_without_a_checkpoint_cannot_be_judged(data, capfd):
     assert main(flags(data, "--test-only")) == 3
-    assert "holds no checkpoint to judge" in capfd.readouterr().err
+    assert "holds no checkpoint to evaluate" in capfd.readouterr().err
     assert not (data / "run/figures.json").exists()
 
 
