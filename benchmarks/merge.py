@@ -20,8 +20,8 @@ import numpy as np
 
 from exits_jax.data.annotations import CocoFile
 from exits_jax.export.coco import PseudoInstance
-from exits_jax.export.files import json_text, write_json_lists
 from exits_jax.export.rle import encode
+from exits_jax.files.json_files import json_text, write_json_lists
 from exits_jax.phases.merge import merge
 from exits_jax.phases.parts import Parts, find_kept, write_part
 

@@ -25,8 +25,8 @@ from exits_jax.data.annotations import CocoFile, Instances, read_instances
 from exits_jax.data.batches import trainable
 from exits_jax.data.extreme_points import points_of_record
 from exits_jax.export.coco import PseudoInstance, write_coco
-from exits_jax.export.files import json_text, write_json_lists
 from exits_jax.export.rle import encode
+from exits_jax.files.json_files import json_text, write_json_lists
 
 WIDTH, HEIGHT = 640, 480
 

@@ -15,8 +15,9 @@ import exits_jax
 from exits_jax import exit_status
 from exits_jax.cli import flags, help
 from exits_jax.cli.commands import COMMANDS
-from exits_jax.cli.words import UsageError, did_you_mean
+from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
+from exits_jax.files.words import did_you_mean
 
 
 def console(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ python -m exits_jax.ablations --table=table_5 --base=custom:cpu \
 """
 
 import argparse
-import fcntl
 import shlex
 import signal
 import sys
@@ -39,6 +38,7 @@ from exits_jax.ablations.tables import write_table
 from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
 from exits_jax.exit_status import FAILED, INTERRUPTED, OK, TRY_AGAIN, USAGE
+from exits_jax.files.locks import InUse, take_lock
 from exits_jax.phases.stage2 import folder_name, mmdet_config
 from exits_jax.phases.workdir import ConfigError
 
@@ -207,18 +207,14 @@ def _lock(out: Path) -> IO[str]:
     """Two drivers in one folder would run the same rows."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
+        return take_lock(out / ".lock")
+    except InUse as error:
+        raise UsageError(
+            f"Another driver is at work in {out} ({error.owner}). Wait for its end, or "
+            "use another --out."
+        ) from None
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise UsageError(
-            f"Another driver is at work in {out}. Wait for its end, or use another "
-            "--out."
-        ) from None
-    return lock
 
 
 def _stop(*_) -> None:

@@ -9,8 +9,9 @@ import ml_collections as mlc
 
 from exits_jax.cli.fields import leaves
 from exits_jax.cli.overrides import override
-from exits_jax.cli.words import UsageError, did_you_mean
+from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import ABLATIONS, TABLES, get_config
+from exits_jax.files.words import did_you_mean
 from exits_jax.phases.options import needs_warmup, uses_extractor
 from exits_jax.phases.order import sections
 from exits_jax.phases.weights import encoder_file

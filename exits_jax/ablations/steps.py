@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from exits_jax.ablations.rows import Row
 from exits_jax.configs.ablations import TABLES
-from exits_jax.export.files import write_json
+from exits_jax.files.json_files import write_json
 
 MARKER = "ablation.json"
 # What a run keeps for itself; scenes and VOC's converted files are named by their path.

@@ -8,7 +8,8 @@ from typing import Any
 from exits_jax.ablations.rows import Row
 from exits_jax.ablations.steps import Settings, is_done, steps_of, workdir_of
 from exits_jax.configs.ablations import ABLATIONS, TABLES
-from exits_jax.export.files import whole_file, write_json
+from exits_jax.files.atomic import whole_file
+from exits_jax.files.json_files import write_json
 
 FIGURES = ("AP", "AP50", "AP75")
 LABELS = ("miou", "miou_separated")

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import ml_collections as mlc
 
 from exits_jax.cli.fields import leaves, shown
-from exits_jax.cli.words import UsageError, did_you_mean
+from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
+from exits_jax.files.words import did_you_mean
 
 RECORD = "config.json"  # in a workdir: the configuration of its run
 _PACKAGE = "exits_jax.configs"

@@ -17,7 +17,8 @@ from exits_jax.cli.config_files import (
     shipped,
 )
 from exits_jax.cli.overrides import override, split
-from exits_jax.cli.words import UsageError, did_you_mean
+from exits_jax.cli.words import UsageError
+from exits_jax.files.words import did_you_mean
 
 PROGRAM = "exits-jax"
 

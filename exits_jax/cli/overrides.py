@@ -8,8 +8,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from exits_jax.cli.fields import leaves, shown
-from exits_jax.cli.words import UsageError, did_you_mean
+from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
+from exits_jax.files.words import did_you_mean
 
 _PREFIXES = ("--config.", "--noconfig.")
 _EXPECTED = {

@@ -5,7 +5,6 @@ raised together or listed, as the caller chooses.
 """
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from exits_jax.data.records import (
     is_id,
     read_instance,
 )
+from exits_jax.files.paths import is_inside, leads_out
 
 __all__ = [
     "FLAG_CODES",
@@ -49,7 +49,6 @@ __all__ = [
 
 ON_BAD = ("error", "skip")
 _MAX_LISTED = 20
-_URL_OR_DRIVE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|[A-Za-z]:[\\/]")
 
 # From a record with a mask and the record of its image to float [4, 2] points; None
 # where the record needs none; an AnnotationError where its mask is faulty.
@@ -334,28 +333,10 @@ def safe_path(name: Any, folder: str, *, follow_links: bool = False) -> str:
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         raise FileNotFoundError(path)
-    if not follow_links and _leads_out(path, folder):
+    if not follow_links and leads_out(path, folder):
         raise fault(
             "E112",
             f"the file name {name!a:.200}, a link that leads out of {folder}; set "
             "data.follow_links=True if the links there are your own.",
         )
     return path
-
-
-def _leads_out(path: str, folder: str) -> bool:
-    """Whether a link between a folder and a file below it points elsewhere."""
-    below, top = path, os.path.normpath(folder)
-    while (below := os.path.normpath(below)) != top and below != os.path.dirname(below):
-        if os.path.islink(below):
-            home = os.path.realpath(folder)
-            return os.path.commonpath([home, os.path.realpath(path)]) != home
-        below = os.path.dirname(below)
-    return False
-
-
-def is_inside(name: str) -> bool:
-    """Whether a file name can only lead to a place below its folder."""
-    if not name or "\0" in name or name[0] in "/\\" or _URL_OR_DRIVE.match(name):
-        return False
-    return ".." not in re.split(r"[/\\]", name)

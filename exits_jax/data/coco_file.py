@@ -180,7 +180,7 @@ def refuse_nan(value: Any, name: str) -> None:
 
 
 def parse_json(data: bytes, path: str | Path) -> Any:
-    """Parses a whole JSON text; NaN and infinities are let through, to be checked later.
+    """Parses a whole JSON text; NaN and infinities pass here and are checked later.
 
     Raises:
       AnnotationError: it is not JSON (E101); the message has the byte.

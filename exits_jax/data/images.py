@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from exits_jax.data.foreign_files import foreign_kind
-from exits_jax.data.retries import retrying
+from exits_jax.files.retries import retrying
 
 # Formats whose readers do nothing but decode; an EPS, for one, would be executed.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")

@@ -5,7 +5,6 @@ object: file name, class name, annotation id, box and mask.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.plain_pickle import PickledArray, load_plain_pickle
 from exits_jax.data.records import MAX_NUMBER, AnnotationError, Problem, fault, is_id
+from exits_jax.files.atomic import whole_file
 
 _MAX_BYTES = 2**26  # the published files have some MB
 _MAX_LISTED = 20
@@ -137,14 +137,8 @@ def write_object_ids(
         if not is_id(value):
             raise ValueError(f"{_shown(value)} is not an id: expected int or str.")
     ordered = sorted(set(listed), key=lambda value: (isinstance(value, str), value))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(ordered if name is None else {name: ordered}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        json.dump(ordered if name is None else {name: ordered}, file)
 
 
 def holds_masks(path: str | Path) -> bool:
@@ -241,7 +235,7 @@ def _shown(value: Any) -> str:
 
 
 def _enforce(problems: list[Problem], total: int, name: str) -> None:
-    """Raises all faults together: a list that is half read would evaluate half of the objects."""
+    """Raises all faults together: half a list would evaluate half of the objects."""
     if not problems:
         return
     lines = [f"{name}: {len(problems)} of {total} entries cannot be used:"]

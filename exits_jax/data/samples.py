@@ -13,7 +13,7 @@ from exits_jax.data import augment, crops
 from exits_jax.data.columns import ImageSource, Instances
 from exits_jax.data.images import ImageError, printable
 from exits_jax.data.label_store import LabelStore
-from exits_jax.data.retries import READ_RETRIES, may_pass, retrying
+from exits_jax.files.retries import READ_RETRIES, may_pass, retrying
 
 Sample = dict[str, Any]
 

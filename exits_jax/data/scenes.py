@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+
+from exits_jax.files.atomic import write_bytes
 
 # Ids with gaps, as in COCO: code that counts on 1..K shows its mistake here.
 CATEGORIES = {"ellipse": 2, "polygon": 3, "star": 5, "ring": 8, "cross": 13}
@@ -98,7 +99,7 @@ def draw_scenes(
             rng = np.random.default_rng([seed, split_index, index])
             image, objects = draw_scene(rng, size)
             name = f"{index + 1:06d}.png"
-            _write_bytes(folder / split / name, _png(image))
+            write_bytes(folder / split / name, _png(image))
             record = {"id": index + 1, "file_name": name, "width": size, "height": size}
             images.append(record)
             for category, mask in objects:
@@ -111,8 +112,8 @@ def draw_scenes(
             "categories": [{"id": i, "name": n} for n, i in CATEGORIES.items()],
             "annotations": annotations,
         }
-        _write_bytes(folder / f"{split}.json", json.dumps(dataset).encode())
-    _write_bytes(marker, json.dumps(parameters).encode())
+        write_bytes(folder / f"{split}.json", json.dumps(dataset).encode())
+    write_bytes(marker, json.dumps(parameters).encode())
 
 
 def draw_scene(
@@ -400,9 +401,3 @@ def _is_finished(marker: Path, parameters: dict[str, int]) -> bool:
         return json.loads(marker.read_text()) == parameters
     except (FileNotFoundError, json.JSONDecodeError):
         return False
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -7,7 +7,6 @@ through one at a time, whatever their number.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from pycocotools import mask as coco_mask
 
 from exits_jax.export import rle as run_lengths
-from exits_jax.export.files import json_text, write_json, write_json_lists
+from exits_jax.files.digests import sha256_of
+from exits_jax.files.json_files import json_text, write_json, write_json_lists
 
 
 class PseudoInstance(NamedTuple):
@@ -120,7 +120,7 @@ def write_coco(
     }
     files = {
         name: {
-            "sha256": _sha256(folder / name),
+            "sha256": sha256_of(folder / name),
             "bytes": (folder / name).stat().st_size,
         }
         for name in ("pseudo_masks.json", "skipped.json")
@@ -277,8 +277,3 @@ def _has_mask(record: dict[str, Any], size: tuple[Any, Any]) -> bool:
         return run_lengths.area(segmentation) > 0
     except (TypeError, KeyError, ValueError, IndexError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exits_jax.export.files import json_text, write_json_lists
 from exits_jax.export.masks import MaskSource, Options
 from exits_jax.export.outlines import outlines
 from exits_jax.export.report import Report
+from exits_jax.files.json_files import json_text, write_json_lists
 
 FILE = "instances.json"
 

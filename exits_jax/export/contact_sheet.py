@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from exits_jax.export.files import write_png
+from exits_jax.files.pictures import write_png
 
 _FOREGROUND, _BACKGROUND = (226, 52, 63), (31, 158, 84)
 _PREDICTED, _TRUE = (255, 122, 24), (38, 132, 255)

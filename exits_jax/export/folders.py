@@ -3,16 +3,15 @@
 import contextlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from exits_jax.export.report import NAME, UNSAFE_NAME
+from exits_jax.files.paths import is_inside
 
 REPORT = "export_report.json"
 _MAX_NAME_BYTES = 255  # of one part of a path, on usual file systems
-_URL_OR_DRIVE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:|[A-Za-z]:[\\/]")
 
 
 class FolderError(ValueError):
@@ -100,15 +99,7 @@ def safe_name(file_name: str) -> PurePosixPath:
     Raises:
         NameFault: If it could lead elsewhere (E112).
     """
-    parts = re.split(r"[/\\]", file_name)
-    is_safe = (
-        bool(file_name)
-        and "\0" not in file_name
-        and file_name[0] not in "/\\"
-        and not _URL_OR_DRIVE.match(file_name)
-        and ".." not in parts
-        and PurePosixPath(file_name).name != ""
-    )
+    is_safe = is_inside(file_name) and PurePosixPath(file_name).name != ""
     if not is_safe or not _is_utf8(file_name):
         raise NameFault(
             UNSAFE_NAME,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from exits_jax.export.coco_files import write_coco, write_coco_polygons
 from exits_jax.export.cvat_xml import write_cvat, write_cvat_polygons
-from exits_jax.export.files import write_json
 from exits_jax.export.folders import REPORT, building, count_files
 from exits_jax.export.label_studio import write_label_studio
 from exits_jax.export.labelme import write_labelme
@@ -14,6 +13,7 @@ from exits_jax.export.masks import MaskSource, Options
 from exits_jax.export.report import Report
 from exits_jax.export.voc_png import write_voc
 from exits_jax.export.yolo_seg import write_yolo_seg
+from exits_jax.files.json_files import write_json
 
 Writer = Callable[[MaskSource, Path, Options, Report], None]
 

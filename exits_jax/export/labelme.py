@@ -4,12 +4,12 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from exits_jax.export.files import write_json
 from exits_jax.export.masks import ImageMasks, MaskObject, MaskSource, Options
 from exits_jax.export.outlines import outlines
 from exits_jax.export.polygons import INSET, Polygon
 from exits_jax.export.report import Report
 from exits_jax.export.walk import with_files, without_crowds
+from exits_jax.files.json_files import write_json
 
 _VERSION = "5.5.0"  # of labelme, whose fields these are
 

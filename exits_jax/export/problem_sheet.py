@@ -24,7 +24,7 @@ from exits_jax.export.contact_sheet import (
     _resize,
     _rounded,
 )
-from exits_jax.export.files import write_png
+from exits_jax.files.pictures import write_png
 
 _FAULT, _REMARK, _PLAIN = (200, 36, 52), (176, 108, 10), (90, 98, 110)
 _VOID, _STRIPE = (236, 238, 241), (222, 225, 230)  # what lies outside the image

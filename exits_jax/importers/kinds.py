@@ -4,11 +4,11 @@ A reader's module is imported when it is asked for, so that one format does not 
 the libraries of another.
 """
 
-import difflib
 import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exits_jax.files.words import did_you_mean
 from exits_jax.importers.items import Items
 
 
@@ -82,8 +82,7 @@ def find(kind: str) -> Kind:
     """
     if kind in KINDS:
         return KINDS[kind]
-    near = difflib.get_close_matches(kind, KINDS, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(kind, KINDS)
     listed = "\n".join(f"  {name}: {known[1]}" for name, known in KINDS.items())
     raise UnknownKind(f"The kind {kind!r} is not known.{hint} Known kinds:\n{listed}")
 

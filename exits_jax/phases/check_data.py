@@ -14,8 +14,8 @@ from exits_jax.data.codes import CODES
 from exits_jax.data.images import ImageError, printable, read_image
 from exits_jax.data.oddities import drawable, oddities
 from exits_jax.data.survey import Survey, record_at, survey
-from exits_jax.export.files import write_json
 from exits_jax.export.problem_sheet import OddRecord, look_at, write_problem_sheet
+from exits_jax.files.json_files import write_json
 from exits_jax.phases.prepare import check_split
 from exits_jax.phases.sources import Source, find_sources
 from exits_jax.phases.workdir import Workdir

@@ -10,6 +10,7 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
+from exits_jax.files.digests import sha256_of
 from exits_jax.models.params import Params
 
 # Fields of the sections below that change no mask.
@@ -63,7 +64,5 @@ def digest_of_folder(folder: Path) -> str:
     """SHA-256 of the names and contents of the arrays in a folder."""
     found = hashlib.sha256()
     for path in sorted(folder.glob("*.npy")):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found.update(f"{path.name} {digest}\n".encode())
+        found.update(f"{path.name} {sha256_of(path)}\n".encode())
     return found.hexdigest()

@@ -15,8 +15,8 @@ from exits_jax.data.coco_file import ById, Records
 from exits_jax.data.extreme_points import decode_mask
 from exits_jax.export import evaluation, rle
 from exits_jax.export.coco import PseudoInstance
-from exits_jax.export.files import write_json
 from exits_jax.export.floors import box_mask, grabcut_mask, octagon_mask
+from exits_jax.files.json_files import write_json
 from exits_jax.models.params import Params
 from exits_jax.phases.inputs import instances
 from exits_jax.phases.label import Models, label_objects

@@ -48,7 +48,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Writes `pseudo_masks.json` for the training split, `val/...` for the other.
 
     Raises:
-        ConfigError: If part files of an earlier run were made with other settings or are broken.
+        ConfigError: If part files of an earlier run were made with other settings, or
+            are broken.
         TooManySkipped: If the images of too many objects cannot be read any more.
     """
     if not begin(config, workdir, "generate"):

@@ -16,7 +16,8 @@ import numpy as np
 
 import exits_jax
 from exits_jax.export.coco import Outcome, PseudoInstance, Skip
-from exits_jax.export.files import json_text, whole_file
+from exits_jax.files.atomic import whole_file
+from exits_jax.files.json_files import json_text
 from exits_jax.phases.workdir import ConfigError
 
 FORMAT = 1
@@ -67,7 +68,8 @@ def find_kept(parts: Parts) -> set[int]:
     be back.
 
     Raises:
-        ConfigError: If a file was made with other settings or is broken; says what differs.
+        ConfigError: If a file was made with other settings or is broken; says what
+            differs.
     """
     kept = set()
     expected = {parts.path(part): part for part in range(parts.num_parts)}
@@ -131,8 +133,8 @@ def read_parts(
             them are not opened further.
 
     Raises:
-        ConfigError: If a part is missing, was made with other settings, is broken or does not
-            hold its objects.
+        ConfigError: If a part is missing, was made with other settings, is broken or
+            does not hold its objects.
     """
     for part in range(parts.num_parts):
         header = _checked_header(parts, part)

@@ -25,7 +25,7 @@ from exits_jax.data.annotations import (
 from exits_jax.data.extreme_points import decode_mask, json_points
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder, file_names
 from exits_jax.data.images import image_fault
-from exits_jax.export.files import json_text, write_json, write_json_lists
+from exits_jax.files.json_files import json_text, write_json, write_json_lists
 from exits_jax.phases.order import begin
 from exits_jax.phases.sources import find_sources, point_rule, stamp
 from exits_jax.phases.workdir import Workdir

@@ -12,7 +12,7 @@ import numpy as np
 
 from exits_jax.data.batches import train_batches
 from exits_jax.data.columns import Instances
-from exits_jax.export.files import write_json
+from exits_jax.files.json_files import write_json
 from exits_jax.models.params import Params, abstract_graph, bind
 from exits_jax.ops.held_out import held_out_check
 from exits_jax.ops.points import seed_cells

@@ -1,6 +1,5 @@
 """Where the annotations and images of a run come from."""
 
-import hashlib
 import logging
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,8 @@ from exits_jax.data.click_noise import ClickNoise
 from exits_jax.data.extreme_points import points_of_record
 from exits_jax.data.scenes import draw_scenes
 from exits_jax.data.voc import VocSource, summary_line, voc_source
-from exits_jax.export.files import write_json
+from exits_jax.files.digests import sha256_of
+from exits_jax.files.json_files import write_json
 from exits_jax.phases.workdir import ConfigError, Workdir
 from exits_jax.train.progress import SHORT_S, Progress
 
@@ -53,10 +53,12 @@ def find_sources(config: mlc.ConfigDict, folder: Path) -> dict[str, Source]:
 
 def stamp(path: Path) -> dict[str, Any]:
     """What tells whether a file is still the same."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     stat = path.stat()
-    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": digest}
+    return {
+        "bytes": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "sha256": sha256_of(path),
+    }
 
 
 def refuse_changed(workdir: Workdir) -> None:

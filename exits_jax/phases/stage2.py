@@ -4,7 +4,6 @@ The detector is PyTorch and lives in another environment; what passes between th
 are files. See exits_jax/stage2.
 """
 
-import difflib
 import importlib.resources
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import ml_collections as mlc
 
 from exits_jax.exit_status import TRY_AGAIN
+from exits_jax.files.words import did_you_mean
 from exits_jax.phases.workdir import ConfigError, Workdir
 
 
@@ -56,7 +56,7 @@ def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
         raise FileNotFoundError(f"There are no masks to train on: {masks} is gone.")
     if "val" not in facts["sources"]:
         raise FileNotFoundError(
-            "Stage 2 is evaluated on the true masks of a validation split, and this run "
+            "Stage 2 is evaluated on true masks of a validation split, and this run "
             "has none: set data.val."
         )
     flags: dict[str, Any] = {
@@ -93,8 +93,7 @@ def mmdet_config(name: str) -> Path:
     shipped = {path.stem: path for path in sorted(folder.glob("*.py"))}
     if name in shipped:
         return shipped[name]
-    near = difflib.get_close_matches(Path(name).stem, shipped, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(Path(name).stem, shipped)
     raise ConfigError(
         f"stage2.config = {name!r}: there is no such mmdet config.{hint} Give a file, "
         f"or a shipped one: {', '.join(shipped)}."

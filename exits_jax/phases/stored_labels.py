@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,8 @@ from jax.experimental import multihost_utils
 from exits_jax.data.batches import label_batches
 from exits_jax.data.columns import Instances
 from exits_jax.data.label_store import LabelStore
-from exits_jax.export.files import json_text, write_json
+from exits_jax.files.atomic import whole_path
+from exits_jax.files.json_files import json_text, write_json
 from exits_jax.models.params import abstract_graph
 from exits_jax.phases.decided_by import digest_of_folder, digest_of_params
 from exits_jax.phases.label import ROWS
@@ -169,20 +169,22 @@ def _labels_of(config: mlc.ConfigDict, mesh, encoder, walk):
 
 def _join_parts(folder: Path, num_objects: int) -> None:
     """One file of all parts, whole or not at all."""
-    draft, offset = folder / ".labels.npy", 0
     parts = sorted((folder / "parts").glob("*.npy"))
     width = np.load(parts[0], mmap_mode="r").shape[1]
-    rows = np.lib.format.open_memmap(
-        draft, mode="w+", dtype=np.uint8, shape=(num_objects, width)
-    )
-    for path in parts:
-        part = np.load(path, mmap_mode="r")
-        rows[offset : offset + len(part)] = part
-        offset += len(part)
-    rows.flush()
-    if offset != num_objects:
-        raise RuntimeError(f"{offset} of {num_objects} objects have labels.")
-    os.replace(draft, folder / "labels.npy")
+    with whole_path(folder / "labels.npy") as draft:
+        rows, offset = (
+            np.lib.format.open_memmap(
+                draft, mode="w+", dtype=np.uint8, shape=(num_objects, width)
+            ),
+            0,
+        )
+        for path in parts:
+            part = np.load(path, mmap_mode="r")
+            rows[offset : offset + len(part)] = part
+            offset += len(part)
+        rows.flush()
+        if offset != num_objects:
+            raise RuntimeError(f"{offset} of {num_objects} objects have labels.")
     shutil.rmtree(folder / "parts")
 
 
@@ -191,10 +193,8 @@ def _part(folder: Path, start: int) -> Path:
 
 
 def _save(path: Path, rows: np.ndarray) -> None:
-    draft = path.with_name(f".{path.name}")
-    with draft.open("wb") as file:
+    with whole_path(path) as draft, draft.open("wb") as file:
         np.save(file, rows)
-    os.replace(draft, path)
 
 
 def _wait(name: str) -> None:

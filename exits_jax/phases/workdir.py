@@ -1,14 +1,11 @@
 """The work directory: what has been done, with which configuration, and where."""
 
-import fcntl
 import json
 import logging
 import os
 import platform
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +15,8 @@ import jax
 import ml_collections as mlc
 
 import exits_jax
-from exits_jax.export.files import write_json
+from exits_jax.files.json_files import write_json
+from exits_jax.files.locks import InUse, take_lock
 from exits_jax.phases import made
 from exits_jax.train.agreement import all_agree
 
@@ -298,22 +296,13 @@ class Workdir:
 
     def _take_lock(self) -> None:
         """One process at a time: two would write into each other's checkpoints."""
-        lock = (self / ".lock").open("a+")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            owner = lock.read().strip() or "another process"
-            lock.close()
+            self._lock = take_lock(self / ".lock")
+        except InUse as error:
             raise ConfigError(
-                f"The workdir {self.path} is in use by {owner}. Wait for its end, or "
-                "use another --workdir."
+                f"The workdir {self.path} is in use by {error.owner}. Wait for its "
+                "end, or use another --workdir."
             ) from None
-        lock.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-        lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-        lock.flush()
-        self._lock = lock
 
     def _marker(self, phase: str) -> Path:
         return self.path / "phases" / f"{phase}.json"

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from exits_jax.export.files import write_json, write_png
+from exits_jax.files.json_files import write_json
+from exits_jax.files.pictures import write_png
 from exits_jax.phases.prediction import Prediction
 from exits_jax.phases.workdir import ConfigError
 from exits_jax.predict.overlay import draw_overlay

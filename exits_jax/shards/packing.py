@@ -1,7 +1,6 @@
 """The steps of packing: claim a folder, write its shards, publish the whole."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow_datasets as tfds
 from etils import epath
 
+from exits_jax.files.locks import InUse, take_lock
 from exits_jax.shards.features import Schema
 from exits_jax.shards.manifest import INFO, MANIFEST, Manifest
 from exits_jax.shards.source import Split
@@ -58,14 +58,14 @@ def alone(folder: epath.Path) -> Iterator[None]:
         return
     notes = Path(os.fspath(folder / BUILDING))
     notes.mkdir(parents=True, exist_ok=True)
-    with (notes / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PackError(
-                f"Another process is packing into {os.fspath(folder)}. Wait for its "
-                "end, then give the same command again."
-            ) from None
+    try:
+        lock = take_lock(notes / "lock")
+    except InUse as error:
+        raise PackError(
+            f"Another process is packing into {os.fspath(folder)} ({error.owner}). "
+            "Wait for its end, then give the same command again."
+        ) from None
+    with lock:
         yield
 
 

@@ -68,8 +68,8 @@ def read_coco(path: str | Path, *, masks: bool = True) -> CocoJson:
 def check_same_classes(train: CocoJson, val: CocoJson) -> None:
     """Raises Stage2Error unless both files have the same categories in the same order.
 
-    A detector learns the classes by their place in the list of `train` and is evaluated by
-    their place in that of `val`.
+    A detector learns the classes by their place in the list of `train` and is evaluated
+    by their place in that of `val`.
     """
     if train.classes == val.classes:
         return  # ids may differ: detections are written with those of `val`

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from exits_jax.export.files import write_json
+from exits_jax.files.json_files import write_json
 from exits_jax.stage2.annotations import CocoJson
 
 

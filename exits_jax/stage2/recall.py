@@ -53,7 +53,7 @@ def recall(
 def targets_of(
     truth: CocoJson, masks: Mapping[Any, Rle], path: Path | None
 ) -> tuple[list[Target], int]:
-    """The objects to be found, and how many more are on images that are not evaluated."""
+    """The objects to be found, and how many more are on images left out."""
     objects = {
         record["id"]: Target(
             record["image_id"], record["category_id"], masks[record["id"]]

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exits_jax.export.files import whole_file, write_json
+from exits_jax.files.atomic import whole_file
+from exits_jax.files.json_files import write_json
 from exits_jax.stage2.errors import Stage2Error
 from exits_jax.stage2.json_file import read_json
 from exits_jax.stage2.paper_rows import EXITS, MAL, MASKS, TABLES, PaperTable

@@ -10,7 +10,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-from exits_jax.export.files import write_json
+from exits_jax.files.json_files import write_json
 from exits_jax.stage2.annotations import (
     CocoJson,
     check_image_files,
@@ -155,7 +155,7 @@ def _start_from(config: Config, workdir: Path, test_only: bool) -> None:
 
 
 def _train_and_test(config: Config, test_only: bool) -> tuple[int, bool]:
-    """The iteration that was evaluated, and whether the training has come to its end."""
+    """The iteration that was evaluated, and whether the training has ended."""
     runner = Runner.from_cfg(config)
     if test_only:
         runner.load_or_resume()

@@ -8,7 +8,7 @@ from mmengine.dist import all_reduce, barrier, get_dist_info
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from exits_jax.export.files import whole_file
+from exits_jax.files.atomic import whole_file
 
 
 class Stopped(BaseException):

@@ -1,7 +1,6 @@
 """The folder of one training: whose it is, who is at work in it, its checkpoint."""
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from exits_jax.files.locks import InUse, take_lock
 from exits_jax.stage2.errors import Stage2Error
 
 FIGURES, TASK = "figures.json", "task.json"
@@ -24,21 +24,17 @@ def claimed(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = (workdir / ".lock").open("w")
+        lock = take_lock(workdir / ".lock")
+    except InUse as error:
+        raise Stage2Error(
+            f"Another run is at work in {workdir} ({error.owner}). Wait for its end, "
+            "or use another workdir."
+        ) from None
     except OSError as error:
         raise Stage2Error(
             f"The workdir {workdir} cannot be written: {error.strerror}."
         ) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Stage2Error(
-                f"Another run is at work in {workdir}. Wait for its end, or use "
-                "another workdir."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
         yield
 
 

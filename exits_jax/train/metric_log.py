@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import jax
 
+from exits_jax.files.atomic import whole_file
 from exits_jax.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -120,9 +120,8 @@ def _forget(path: Path, run: str, first_step: int) -> None:
         return
     rows = [row for line in path.read_text().splitlines() if (row := _parse(line))]
     keep = [row for row in rows if row["run"] != run or row["step"] <= first_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in keep))
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.writelines(json.dumps(row) + "\n" for row in keep)
 
 
 def _parse(line: str) -> dict | None:

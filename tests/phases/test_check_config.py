@@ -36,7 +36,11 @@ from exits_jax.phases.workdir import ConfigError
         ("data.on_bad", "ignore", "known are skip, error"),
         ("model.size", "huge2", "model.size: .*'huge2'"),
         ("model.dim", 33, "model.dim = 33 is not a multiple of the 2 heads"),
-        ("pretrain.decoder_dim", 18, "pretrain.decoder_dim = 18 is not a multiple of 4"),
+        (
+            "pretrain.decoder_dim",
+            18,
+            "pretrain.decoder_dim = 18 is not a multiple of 4",
+        ),
         ("model.extractor_stem", "conv", "pretrain.enabled needs model.extractor_stem"),
         ("warmup.enabled", False, "'warmup', but warmup.enabled is False"),
         ("train.checkpoint_every", 0, "checkpoint_every = 0: must be at least 1"),

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exits_jax.export.files import whole_file, write_json, write_json_lists
+from exits_jax.files.atomic import whole_file
+from exits_jax.files.json_files import write_json, write_json_lists
 
 
 def test_json_takes_numpy_values_and_makes_its_folder(tmp_path):

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from exits_jax.data.images import ImageError, check_image
-from exits_jax.data.retries import retrying
+from exits_jax.files.retries import retrying
 
 
 class Reader:

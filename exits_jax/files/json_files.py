@@ -1,51 +1,15 @@
-"""Files that appear whole or not at all, and JSON that is written piece by piece."""
+"""JSON as files that appear whole or not at all, also when written piece by piece."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-
-@contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[IO[str]]:
-    """A text file to write into, which takes its name only when the block ends well.
-
-    Args:
-        path: The file; its folder is created when missing, an older one is replaced.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_png(path: str | Path, pixels: np.ndarray) -> None:
-    """Writes a picture as PNG in one atomic step.
-
-    Args:
-        path: The file; its folder is created when missing, an older one is replaced.
-        pixels: uint8 [height, width, 3], or uint8 or uint16 [height, width].
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from exits_jax.files.atomic import whole_file
 
 
 def write_json(path: str | Path, obj: Any, *, indent: int | None = None) -> None:
