@@ -16,6 +16,7 @@ from exits_jax.data.extreme_points import decode_mask
 from exits_jax.export import evaluation, rle
 from exits_jax.export.coco import PseudoInstance
 from exits_jax.export.floors import box_mask, grabcut_mask, octagon_mask
+from exits_jax.export.reliability import reliability
 from exits_jax.files.json_files import write_json
 from exits_jax.models.params import Params
 from exits_jax.phases.inputs import instances
@@ -33,6 +34,7 @@ from exits_jax.phases.options import (
 )
 from exits_jax.phases.order import begin
 from exits_jax.phases.pictures import draw_pictures, spread
+from exits_jax.phases.scores import scored, scores_in_words
 from exits_jax.phases.seen import finder, point_quality, points_in_words
 from exits_jax.phases.verdict import OCTAGON, verdict
 from exits_jax.phases.workdir import ConfigError, Workdir
@@ -95,10 +97,13 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         rows = np.array([found.row for found in measured])
         some = objects.select(spread(rows, config.evaluate.num_points))
         points = point_quality(config, find, some, truth)
-        _write_summary(config, workdir, split, measured, points, covers_box)
+        judged = ((objects[found.row], found.ours.iou) for found in measured)
+        scores = reliability(scored(made, judged))
+        _write_summary(config, workdir, split, measured, points, covers_box, scores)
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
-        found = {"split": split, "all": None, "covers_box": covers_box}
+        found = {"split": split, "all": None, "reliability": None}
+        found["covers_box"] = covers_box
         write_json(workdir / "evaluation.json", found, indent=2)
         _judge_all(config, None, {}, covers_box, {})
     ours = [found.ours for found in measured]
@@ -164,6 +169,7 @@ def _write_summary(
     measured: list[Measured],
     points: dict[str, float],
     covers_box: float,
+    scores: dict[str, Any],
 ) -> None:
     summaries = {
         method: evaluation.summarize([found.methods[method] for found in measured])
@@ -182,6 +188,7 @@ def _write_summary(
             "floors": floors,
             "points": points,
             "covers_box": covers_box,
+            "reliability": scores,
             "split": split,
             "method": config.loss.method if uses_generator(config) else "walk",
             "mask_source": config.generate.source,
@@ -198,6 +205,7 @@ def _write_summary(
         evaluation.format_table({name: ours, **summaries}),
         f"Sizes are COCO's, by the area of the {config.evaluate.size_by}. {LEGEND}",
     )
+    _logger.info("%s", scores_in_words(scores))
     if points:
         _logger.info("%s", points_in_words(points, are_learnt=uses_generator(config)))
     _judge_all(config, ours, summaries, covers_box, points)

@@ -116,6 +116,19 @@ def test_the_evaluation_has_every_group_of_the_masks_and_of_the_floors(workdir):
     )
 
 
+def test_the_evaluation_tells_what_the_scores_are_worth(workdir):
+    found = _read(workdir / "evaluation.json")
+    scores = found["reliability"]
+    made = len(_read(workdir / "val" / "pseudo_masks.json")["annotations"])
+    assert scores["count"] == made
+    assert scores["without_mask"] == found["all"]["count"] - made
+    assert sum(each["count"] for each in scores["table"]) == made
+    assert (
+        "what scores (mean probability of a mask's pixels) are worth"
+        in (workdir / "log.txt").read_text()
+    )
+
+
 def test_the_contact_sheet_is_a_picture(workdir):
     with Image.open(workdir / "contact_sheet.png") as picture:
         picture.load()
