@@ -1,4 +1,4 @@
-"""The recipe of docs/mask2former_hf.py: it trains, goes on, and judges."""
+"""The recipe of examples/mask2former_hf.py: it trains, goes on, and judges."""
 
 import importlib.util
 import json
@@ -47,7 +47,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def recipe():
-    path = ROOT / "docs" / "mask2former_hf.py"
+    path = ROOT / "examples" / "mask2former_hf.py"
     spec = importlib.util.spec_from_file_location("mask2former_hf", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
