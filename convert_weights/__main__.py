@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = options.parser()
     args = parser.parse_args(argv)
     if args.out is None and not (args.inspect or args.dry_run):
-        parser.error("--out=FILE is needed (or --dry-run, --inspect)")
+        suffix = targets.suffix_of(args.to)
+        parser.error(f"--out=FILE{suffix} is needed (or --dry-run, --inspect)")
     if args.out is not None:
         try:
             targets.check_target(args.out, args.source, target=args.to)

@@ -21,7 +21,7 @@ def check_target(path: Path, source: Path, *, target: str = "exits_jax") -> None
       ValueError: the path is a folder, lies below a file, is the source itself, has
         another suffix than .safetensors (.onnx), or its folder may not be written to.
     """
-    suffix = ".onnx" if target == "onnx" else ".safetensors"
+    suffix = suffix_of(target)
     if target == "hf":
         if path.exists():
             raise ValueError(
@@ -38,6 +38,11 @@ def check_target(path: Path, source: Path, *, target: str = "exits_jax") -> None
         raise ValueError(f"--out={path}: {folder} is a file, expected a folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"--out={path}: no permission to write into {folder}.")
+
+
+def suffix_of(target: str) -> str:
+    """Of the name of an output; a folder (hf) may have any."""
+    return {"hf": "", "onnx": ".onnx"}.get(target, ".safetensors")
 
 
 def write_safetensors(
