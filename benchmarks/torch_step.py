@@ -1,8 +1,8 @@
 """A training step of EXITS in plain PyTorch, to be compared with ours.
 
 It is what the paper's equations say, in the words of PyTorch: modules of
-`docs/torch_generator.py` with fused attention, Sinkhorn on the matrix, the power of T,
-`unfold` in the mean field, `torch.optim.AdamW`.
+`convert_weights/torch_generator.py` with fused attention, Sinkhorn on the matrix, the
+power of T, `unfold` in the mean field, `torch.optim.AdamW`.
 """
 
 from copy import deepcopy
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks import torch_retrieval
 from benchmarks.torch_mean_field import mean_field
-from docs.torch_generator import Decoder, Encoder
+from convert_weights.torch_generator import Decoder, Encoder
 
 Arrays = dict[str, np.ndarray]
 
@@ -85,7 +85,7 @@ class TorchStep:
     """Student, teacher, extractor and optimizer; a call is one step."""
 
     def __init__(self, options: Options, generator: Arrays, extractor: Arrays):
-        """Takes over the parameters, under the names of `docs/torch_generator.py`."""
+        """Takes over the parameters, under the names of `--to=torch-generator`."""
         self.options = options
         self.student = Generator(options.encoder, options.decoder)
         self.student.load_state_dict(_tensors(generator))

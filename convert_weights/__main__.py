@@ -16,10 +16,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import exports, facts, options, resize, runs, sources, targets
+from . import (
+    exports,
+    facts,
+    lacks,
+    onnx_file,
+    options,
+    resize,
+    runs,
+    sources,
+    targets,
+)
 from .convert import ConversionError, Converted, convert
 from .rules import KINDS, detect_kind
-from .shapes import is_generator, is_joined_by_walk, read_encoder, sees_clicks
+from .shapes import is_generator, read_encoder
 
 _USAGE, _BAD_INPUT = 2, 3
 _DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}
@@ -39,13 +49,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = options.parser()
     args = parser.parse_args(argv)
     if args.out is None and not (args.inspect or args.dry_run):
-        parser.error("--out=FILE.safetensors is needed (or --dry-run, --inspect)")
+        suffix = targets.suffix_of(args.to)
+        parser.error(f"--out=FILE{suffix} is needed (or --dry-run, --inspect)")
     if args.out is not None:
         try:
-            targets.check_target(args.out, args.source, is_folder=args.to == "hf")
+            targets.check_target(args.out, args.source, target=args.to)
         except ValueError as error:
             return _fail(error, _USAGE)
     try:
+        if args.to == "onnx":
+            onnx_file.check_packages()
         return _run(args)
     except (FileNotFoundError, sources.SourceError, ConversionError) as error:
         return _fail(error, _BAD_INPUT)
@@ -77,38 +90,41 @@ def _run(args: argparse.Namespace) -> int:
         params, said = resize.resize_positions(params, args.grid)
         print(said)
     metadata |= _sizes(params, metadata)
+    lacks.refuse_walk(params, metadata, args.to)
     tensors = exports.export(params, args.to)
-    if args.to in ("timm", "hf") and sees_clicks(params):
-        print(
-            "note: the encoder was trained with the clicks added to its patches "
-            "(prompt.enabled); what adds them is left out, as the decoder is"
-        )
-    if args.to == "torch-generator" and is_joined_by_walk(params):
-        print(
-            "note: the run adds the walk from the clicks to its generator's masks "
-            "(generate.source); what is written is the generator alone"
-        )
-    if args.to in ("hf", "torch-generator") and "heads" not in metadata:
+    for remark in lacks.left_out(params, metadata, args.to):
+        print(f"note: {remark}")
+    if args.to in ("hf", *exports.WHOLE) and "heads" not in metadata:
         return _fail(f"{args.source}: --to={args.to} needs --heads=NUMBER.", _USAGE)
     if args.dry_run:
         _print_table(converted, source.tensors)
         print("dry run: nothing written")
         return 0
     try:
-        if args.to == "hf":
-            documents = {
-                "config.json": exports.hf_config(params, int(metadata["heads"])),
-                "preprocessor_config.json": {
-                    "image_mean": json.loads(metadata["image_mean"]),
-                    "image_std": json.loads(metadata["image_std"]),
-                },
-            }
-            targets.write_folder(args.out, tensors, metadata, documents)
-            print(f"wrote {args.out}: {', '.join(['model.safetensors', *documents])}")
-            return 0
-        targets.write_safetensors(args.out, tensors, metadata)
+        return _write(args, params, tensors, metadata)
     except OSError as error:
         return _fail(f"--out={args.out}: {error.strerror or error}.", _USAGE)
+
+
+def _write(
+    args: argparse.Namespace,
+    params: dict[str, np.ndarray],
+    tensors: dict[str, np.ndarray],
+    metadata: dict[str, str],
+) -> int:
+    if args.to == "hf":
+        documents = {
+            "config.json": exports.hf_config(params, int(metadata["heads"])),
+            "preprocessor_config.json": {
+                "image_mean": json.loads(metadata["image_mean"]),
+                "image_std": json.loads(metadata["image_std"]),
+            },
+        }
+        targets.write_folder(args.out, tensors, metadata, documents)
+        print(f"wrote {args.out}: {', '.join(['model.safetensors', *documents])}")
+        return 0
+    write = onnx_file.write_onnx if args.to == "onnx" else targets.write_safetensors
+    write(args.out, tensors, metadata)
     print(f"wrote {args.out}: sha256 {sources.digest(args.out)}")
     return 0
 
@@ -188,7 +204,7 @@ def _metadata(
         "licence": "unknown",
         **own,
         **said,  # one of our files names its first source
-        "format": "exits_jax" if args.to == "exits_jax" else "pt",
+        "format": {"exits_jax": "exits_jax", "onnx": "onnx"}.get(args.to, "pt"),
         "exits_jax_version": _version(),
     }
     given = {

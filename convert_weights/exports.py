@@ -7,7 +7,7 @@ import numpy as np
 
 from .convert import ConversionError
 from .layouts import PARTS, Rule, linear, same
-from .shapes import is_generator, part_of, read_encoder, sees_clicks
+from .shapes import is_generator, part_of, read_encoder
 
 
 def conv_back(x: np.ndarray) -> np.ndarray:
@@ -114,35 +114,32 @@ TORCH_GENERATOR = (
         )
         for leaf, name, layout in _LEAVES
     ),
+    *(
+        Rule(f"prompt/(embedding|skip)/linear/{leaf}", rf"prompt.\1.{name}", layout)
+        for leaf, name, layout in _LEAVES
+    ),
 )
 
-TARGETS = ("exits_jax", "timm", "hf", "torch-generator")
-_RULES = {"timm": TIMM, "hf": HF, "torch-generator": TORCH_GENERATOR}
+TARGETS = ("exits_jax", "timm", "hf", "torch-generator", "onnx")
+WHOLE = ("torch-generator", "onnx")  # of them: what needs a decoder
+_RULES = {"timm": TIMM, "hf": HF} | dict.fromkeys(WHOLE, TORCH_GENERATOR)
 
 
 def export(params: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray]:
     """Gives our parameters the names and layouts of one of the `TARGETS`.
 
-    Of a generator, timm and hf get the encoder.
+    Of a generator, timm and hf get the encoder. Tensors for onnx have the names of
+    torch-generator, by which the graph is made.
 
     Raises:
       ConversionError: parameters that have no place there.
     """
     if target == "exits_jax":
         return params
-    if target == "torch-generator":
+    if target in WHOLE:
         if not is_generator(params):
             raise ConversionError(
-                ["there is no decoder: --to=torch-generator needs a whole generator"],
-                len(params),
-            )
-        if sees_clicks(params):
-            raise ConversionError(
-                [
-                    "the generator was trained with prompt.enabled: it sees the clicks "
-                    "beside the pixels, which --to=torch-generator has no place for. "
-                    "--to=exits_jax keeps all of it"
-                ],
+                [f"there is no decoder: --to={target} needs a whole generator"],
                 len(params),
             )
         alone = {k: v for k, v in params.items() if not k.startswith("walk/")}

@@ -33,7 +33,7 @@ def facts_of(source: Path, kind: str, encoder: Encoder) -> tuple[dict[str, str],
       ConversionError: a `config.json` beside the weights contradicts the tensors or
         describes another network.
     """
-    if kind == "exits_jax":
+    if kind in ("exits_jax", "torch_generator"):
         return read_metadata(source), []
     mean, std = _HALF if kind == "npz" else IMAGENET
     facts, remarks = {}, []

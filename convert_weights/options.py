@@ -11,7 +11,8 @@ def parser() -> argparse.ArgumentParser:
     """All options of `python -m convert_weights`."""
     found = argparse.ArgumentParser(
         prog="exits-jax convert",
-        description="Converts ViT weights and whole generators, from and to PyTorch.",
+        description="Converts ViT weights and whole generators, from and to PyTorch, "
+        "and to ONNX.",
         epilog="Kinds and examples: docs/weights.md",
     )
     found.add_argument(
@@ -21,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         "or the workdir of a finished run",
     )
     found.add_argument(
-        "--out", type=Path, help="the .safetensors file to write (--to=hf: a folder)"
+        "--out",
+        type=Path,
+        help="the .safetensors file to write (--to=hf: a folder, --to=onnx: .onnx)",
     )
     found.add_argument(
         "--to", choices=exports.TARGETS, default="exits_jax", help="names to write"

@@ -9,25 +9,26 @@ from pathlib import Path
 import numpy as np
 
 
-def check_target(path: Path, source: Path, *, is_folder: bool = False) -> None:
+def check_target(path: Path, source: Path, *, target: str = "exits_jax") -> None:
     """Refuses an output path that could not be written, before any work is done.
 
     Args:
       path: where the output goes.
       source: what is read.
-      is_folder: the output is a new folder, not a file.
+      target: one of `exports.TARGETS`; hf is written as a new folder.
 
     Raises:
       ValueError: the path is a folder, lies below a file, is the source itself, has
-        another suffix than .safetensors, or its folder may not be written to.
+        another suffix than .safetensors (.onnx), or its folder may not be written to.
     """
-    if is_folder:
+    suffix = suffix_of(target)
+    if target == "hf":
         if path.exists():
             raise ValueError(
                 f"--out={path}: exists, expected the name of a new folder."
             )
-    elif path.suffix != ".safetensors":
-        raise ValueError(f"--out={path}: expected a name that ends in .safetensors.")
+    elif path.suffix != suffix:
+        raise ValueError(f"--out={path}: expected a name that ends in {suffix}.")
     if path.is_dir():
         raise ValueError(f"--out={path}: is a folder, expected a file name.")
     if path.exists() and source.exists() and path.samefile(source):
@@ -37,6 +38,11 @@ def check_target(path: Path, source: Path, *, is_folder: bool = False) -> None:
         raise ValueError(f"--out={path}: {folder} is a file, expected a folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"--out={path}: no permission to write into {folder}.")
+
+
+def suffix_of(target: str) -> str:
+    """Of the name of an output; a folder (hf) may have any."""
+    return {"hf": "", "onnx": ".onnx"}.get(target, ".safetensors")
 
 
 def write_safetensors(

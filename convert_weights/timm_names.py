@@ -129,4 +129,6 @@ _TORCH_DECODER = (
 TORCH_GENERATOR = (  # as `--to=torch-generator` writes it
     *under(r"encoder\.", (*_ENCODER, *_TORCH_STEM, *_POSITIONS), "encoder/"),
     *under(r"decoder\.", _TORCH_DECODER, "decoder/"),
+    Rule(r"prompt\.(embedding|skip)\.weight", r"prompt/\1/linear/kernel", linear),
+    Rule(r"prompt\.embedding\.bias", r"prompt/embedding/linear/bias", same),
 )

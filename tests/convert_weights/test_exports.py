@@ -1,7 +1,8 @@
 """Back to the names of others: nothing is lost, and PyTorch computes the same."""
 
-import importlib.util
+import ast
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -12,9 +13,10 @@ from flax import nnx
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from convert_weights import rules
 from convert_weights.__main__ import main
 from convert_weights.convert import ConversionError, convert
-from convert_weights.exports import export
+from convert_weights.exports import WHOLE, export
 from convert_weights.rules import KINDS
 from convert_weights.targets import write_safetensors
 from exits_jax.models.generator import PseudoLabelGenerator
@@ -24,7 +26,6 @@ from exits_jax.models.vit import VitConfig
 from exits_jax.models.weights import flatten
 from tests import checkpoints, toy
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "torch_generator.py"
 PARAMS = convert(checkpoints.timm(), KINDS["timm"]).params
 GENERATOR = convert(
     checkpoints.mask_auto_labeler(checkpoints.timm(), checkpoints.decoder()),
@@ -95,9 +96,26 @@ def test_encoder_of_a_generator_goes_to_timm():
     assert export(GENERATOR, "timm").keys() == checkpoints.timm().keys()
 
 
-def test_encoder_alone_is_no_generator():
-    with pytest.raises(ConversionError, match="needs a whole generator"):
-        export(PARAMS, "torch-generator")
+@pytest.mark.parametrize("target", WHOLE)
+def test_encoder_alone_is_no_generator(target):
+    with pytest.raises(ConversionError, match=f"--to={target} needs a whole generator"):
+        export(PARAMS, target)
+
+
+def test_the_pytorch_module_can_be_copied_alone():
+    tree = ast.parse(Path(rules.__file__).with_name("torch_generator.py").read_text())
+    names = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or "."]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    }
+    others = names - sys.stdlib_module_names
+    assert others == {"torch", "safetensors", "numpy", "PIL"}
 
 
 def test_conv_stem_has_no_place_in_timm():
@@ -124,13 +142,6 @@ def metadata_of(path):
         return file.metadata()
 
 
-def reference_module():
-    spec = importlib.util.spec_from_file_location("torch_generator", REFERENCE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 CASES = {
     "the paper's": (VitConfig(), DecoderConfig()),
     "conv stem": (VitConfig(stem="conv"), DecoderConfig()),
@@ -147,6 +158,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_masks_in_pytorch_are_the_same(tmp_path, name):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from convert_weights import torch_generator
+
     encoder, decoder = CASES[name]
     grid = 4 if encoder.position_grid == 14 else encoder.position_grid
     encoder = encoder._replace(
@@ -179,7 +192,7 @@ def test_masks_in_pytorch_are_the_same(tmp_path, name):
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "torch.safetensors"
     write_safetensors(ours, flat, facts)
     assert run(ours, "--to=torch-generator", f"--out={theirs}") == 0
-    model = reference_module().load(str(theirs))
+    model = torch_generator.load(str(theirs))
     logits = model(
         torch.from_numpy(crops.transpose(0, 3, 1, 2).copy()), torch.from_numpy(area)
     )

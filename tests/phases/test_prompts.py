@@ -112,11 +112,17 @@ def test_an_export_under_our_names_keeps_the_prompts(config, exported):
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_an_export_to_pytorch_is_refused(config, tmp_path, capsys):
-    out = tmp_path / "torch.safetensors"
-    status = convert([config.workdir, "--to=torch-generator", f"--out={out}"])
-    assert status == 3 and not out.exists()
-    assert "it sees the clicks beside the pixels" in capsys.readouterr().err
+def test_an_export_to_pytorch_comes_back_bit_for_bit(config, exported, tmp_path):
+    there, back = tmp_path / "torch.safetensors", tmp_path / "back.safetensors"
+    assert convert([config.workdir, "--to=torch-generator", f"--out={there}"]) == 0
+    assert convert([str(there), f"--out={back}"]) == 0
+    written, found = load_file(exported), load_file(back)
+    assert written.keys() == found.keys()
+    for name, value in written.items():
+        np.testing.assert_array_equal(found[name], value)
+    kept = ("prompt", "inference", "crop_size", "heads", "licence", "source_sha256")
+    of = lambda path: safe_open(path, framework="numpy").metadata()
+    assert [of(back)[name] for name in kept] == [of(exported)[name] for name in kept]
 
 
 def test_an_export_of_the_encoder_says_what_it_lacks(config, tmp_path, capsys):

@@ -1,10 +1,8 @@
 """A run's generator as a file: out of a run, into PyTorch and into another run."""
 
-import importlib.util
 import json
 import re
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +29,6 @@ from exits_jax.phases.weights import (
 )
 from exits_jax.phases.workdir import Workdir
 from tests import toy
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +102,7 @@ def test_trained_generator_makes_the_same_masks_in_pytorch(whole_run, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     out = tmp_path / "torch.safetensors"
     assert convert([str(whole_run), "--to=torch-generator", f"--out={out}"]) == 0
-    spec = importlib.util.spec_from_file_location(
-        "torch_generator", ROOT / "docs" / "torch_generator.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    from convert_weights import torch_generator
 
     config, params = trained(whole_run)
     side = config.crop.size
@@ -123,7 +115,7 @@ def test_trained_generator_makes_the_same_masks_in_pytorch(whole_run, tmp_path):
     logits = run(params, jnp.asarray((crops - mean) / std), jnp.asarray(area))
     expected = jax.nn.sigmoid(logits)
 
-    model = module.load(str(out))
+    model = torch_generator.load(str(out))
     assert (model.crop_size, model.threshold) == (side, config.generate.threshold)
     image = torch.from_numpy(crops.transpose(0, 3, 1, 2).copy())
     actual = torch.sigmoid(model(image, torch.from_numpy(area))).numpy()
