@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import ml_collections as mlc
 from jax.sharding import Mesh
 
-from exits_jax.models.params import init_params
 from exits_jax.phases.options import generator_builder, point_options
 from exits_jax.phases.runs import label_call, train_call
 from exits_jax.phases.train import generator_loss
@@ -120,8 +119,7 @@ def _optimizer(config: mlc.ConfigDict):
 
 
 def _params(config: mlc.ConfigDict, role: str):
-    build = generator_builder(config, role=role)
-    return jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+    return abstract_params(generator_builder(config, role=role))
 
 
 def _placed(mesh: Mesh, tree):

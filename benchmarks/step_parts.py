@@ -18,6 +18,7 @@ from exits_jax.ops.resize import resize_bilinear
 from exits_jax.ops.retrieval import retrieve_points
 from exits_jax.phases.options import (
     crf_options,
+    extractor_graph,
     generator_builder,
     image_stats,
     point_options,
@@ -44,8 +45,7 @@ def jax_parts(config: mlc.ConfigDict, start: Start, batch) -> Calls:
     """
     stats, crf = image_stats(config), crf_options(config)
     options, sizes = point_options(config, {}), training_sizes(config)
-    build = generator_builder(config, role="extractor")
-    extractor = abstract_graph(lambda rngs: build(rngs).encoder)
+    extractor = extractor_graph(config)
     generator = abstract_graph(generator_builder(config, role="generator"))
 
     def extract(params, rows):

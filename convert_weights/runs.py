@@ -35,8 +35,11 @@ def read_run(
     """
     from exits_jax.cli.config_files import read_record
     from exits_jax.models.weights import flatten
-    from exits_jax.phases.decided_by import fields_of_masks
-    from exits_jax.phases.model_source import INFERENCE, find_model
+    from exits_jax.phases.model_source import (
+        INFERENCE,
+        find_model,
+        inference_fields,
+    )
     from exits_jax.phases.options import encoder_config, trains_generator
 
     config = read_record(workdir / "config.json").config
@@ -71,7 +74,7 @@ def read_run(
         "image_mean": json.dumps(list(config.init.image_mean)),
         "image_std": json.dumps(list(config.init.image_std)),
         "licence": _licence(model.facts),
-        INFERENCE: json.dumps(fields_of_masks(config)),
+        INFERENCE: json.dumps(inference_fields(config)),
     }
     if config.prompt.enabled:
         prompt = {"walk": config.prompt.walk, "sigma": config.prompt.sigma}

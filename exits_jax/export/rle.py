@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -47,7 +48,8 @@ def encode_part(
     """
     height, width = image_size
     # COCO counts along the columns: those of the mask are the rows of its transpose.
-    counts = row_runs(part.T, left=top, top=left, width=height, height=width)
+    columns = cv2.transpose(part.view(np.uint8)).view(bool) if part.size else part.T
+    counts = row_runs(columns, left=top, top=left, width=height, height=width)
     runs: Any = {"size": [height, width], "counts": counts}
     rle: Any = coco_mask.frPyObjects(runs, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}

@@ -19,8 +19,11 @@ def row_runs(
         Lengths that alternate, background first (0 if the first pixel is of the
         object); they sum to width x height. No other length is 0.
     """
-    steps = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows, columns = np.nonzero(steps)  # starts and ends in turn, row by row
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), bool)
+    padded[:, 1:-1] = mask
+    steps = np.flatnonzero(padded[:, 1:] != padded[:, :-1])
+    # Starts and ends in turn, row by row.
+    rows, columns = np.divmod(steps, mask.shape[1] + 1)
     edges = (top + rows) * width + left + columns
     # A run that reaches the right border goes on in the next row.
     goes_on = 2 * np.flatnonzero(edges[1:-1:2] == edges[2::2]) + 1

@@ -1,5 +1,7 @@
 """The pseudo label generator: ViT encoder and mask decoder (Sec. 3.2, Supp. A)."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -7,6 +9,30 @@ from jaxtyping import Array, Float
 from exits_jax.models.mask_decoder import ALL_SIZES, DecoderConfig, MaskDecoder
 from exits_jax.models.prompt import Prompt, PromptConfig
 from exits_jax.models.vit import VisionTransformer, VitConfig
+
+
+class GeneratorBuilder(NamedTuple):
+    """Makes a generator of given sizes; equal ones make the same."""
+
+    encoder: VitConfig
+    decoder: DecoderConfig
+    prompt: PromptConfig | None = None
+
+    def __call__(self, rngs: nnx.Rngs) -> "PseudoLabelGenerator":
+        """The module with parameters of its own."""
+        return PseudoLabelGenerator(
+            self.encoder, self.decoder, prompt=self.prompt, rngs=rngs
+        )
+
+
+class EncoderBuilder(NamedTuple):
+    """Makes an encoder of given sizes; equal ones make the same."""
+
+    config: VitConfig
+
+    def __call__(self, rngs: nnx.Rngs) -> VisionTransformer:
+        """The module with parameters of its own."""
+        return VisionTransformer(self.config, rngs=rngs)
 
 
 class PseudoLabelGenerator(nnx.Module):

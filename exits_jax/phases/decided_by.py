@@ -38,7 +38,6 @@ def fields_of_masks(config: mlc.ConfigDict) -> dict[str, Any]:
         for section in ("crop", "model", "decoder", "generate", "walk", "dense_crf")
         for name, value in everything[section].items()
     }
-    fields["prompt.enabled"] = config.prompt.enabled
     if config.prompt.enabled:
         fields |= {f"prompt.{name}": everything["prompt"][name] for name in _OF_PROMPTS}
     fields |= {

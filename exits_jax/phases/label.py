@@ -26,6 +26,7 @@ from exits_jax.ops.clicks import Clicks
 from exits_jax.phases.options import (
     crop_options,
     dense_crf_options,
+    extractor_graph,
     generator_builder,
     image_stats,
 )
@@ -109,8 +110,7 @@ def logits_of(
     compiled = partial(jax.jit, out_shardings=split_rows(mesh))
     graph = abstract_graph(generator_builder(config, role="generator"))
     generate = compiled(partial(predict_step, graph, stats=stats, flip=section.flip))
-    build = generator_builder(config, role="extractor")
-    encoder_graph = abstract_graph(lambda rngs: build(rngs).encoder)
+    encoder_graph = extractor_graph(config)
     follow = compiled(
         partial(walk_of, encoder_graph, stats=stats), static_argnames="walk"
     )

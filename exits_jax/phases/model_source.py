@@ -146,14 +146,14 @@ def adopt_model(config: mlc.ConfigDict, given: Mapping[str, Any]) -> None:
     """
     model = find_model(config.generate.model, weights=given.get("generate.weights"))
     own = {"generate.batch_size", "generate.empty", *given}
-    values = {n: v for n, v in _values(model.config).items() if n not in own}
+    values = {n: v for n, v in inference_fields(model.config).items() if n not in own}
     config.update_from_flattened_dict(values | {"pretrain.enabled": False})
 
 
-def _values(config: mlc.ConfigDict) -> dict[str, Any]:
+def inference_fields(config: mlc.ConfigDict) -> dict[str, Any]:
     """The fields that decide masks, and the name of the method."""
-    known = dict(leaves(config))
-    return {name: known[name] for name in (*fields_of_masks(config), "loss.method")}
+    known, also = dict(leaves(config)), ("prompt.enabled", "loss.method")
+    return {name: known[name] for name in (*fields_of_masks(config), *also)}
 
 
 def _with_fields(config: mlc.ConfigDict, values: Mapping[str, Any]) -> mlc.ConfigDict:
@@ -180,7 +180,9 @@ def _of_folder(folder: Path, weights: str | None) -> Model:
         )
     try:
         model = of_run(config, workdir)
-        return model._replace(config=_with_fields(base.get_config(), _values(config)))
+        return model._replace(
+            config=_with_fields(base.get_config(), inference_fields(config))
+        )
     except (KeyError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise

@@ -1,8 +1,6 @@
 """From a configuration to the options of each part of the system."""
 
 import json
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +11,9 @@ from jax.sharding import Mesh
 
 from exits_jax.data.augment import Photometric
 from exits_jax.data.batches import CropOptions
-from exits_jax.models.generator import PseudoLabelGenerator
+from exits_jax.models.generator import EncoderBuilder, GeneratorBuilder
 from exits_jax.models.mask_decoder import ALL_SIZES, AREAS, DecoderConfig
+from exits_jax.models.params import abstract_graph
 from exits_jax.models.prompt import PromptConfig
 from exits_jax.models.vit import VitConfig, vit_config
 from exits_jax.ops.walk import WalkOptions
@@ -122,9 +121,7 @@ def _attends_by_head(attention: str) -> bool:
     return attention == "by_head"
 
 
-def generator_builder(
-    config: mlc.ConfigDict, *, role: str
-) -> Callable[[nnx.Rngs], PseudoLabelGenerator]:
+def generator_builder(config: mlc.ConfigDict, *, role: str) -> GeneratorBuilder:
     """Makes the generator, or the extractor with its throw-away decoder."""
     encoder = encoder_config(config, role=role)
     decoder = DecoderConfig(
@@ -135,16 +132,12 @@ def generator_builder(
         dtype=encoder.dtype,
     )
     prompt = prompt_config(config) if role == "generator" else None
-    return partial(_generator, encoder, decoder, prompt)
+    return GeneratorBuilder(encoder, decoder, prompt)
 
 
-def _generator(
-    encoder: VitConfig,
-    decoder: DecoderConfig,
-    prompt: PromptConfig | None,
-    rngs: nnx.Rngs,
-) -> PseudoLabelGenerator:
-    return PseudoLabelGenerator(encoder, decoder, prompt=prompt, rngs=rngs)
+def extractor_graph(config: mlc.ConfigDict) -> nnx.GraphDef:
+    """The static half of the encoder whose attention is read."""
+    return abstract_graph(EncoderBuilder(encoder_config(config, role="extractor")))
 
 
 def prompt_config(config: mlc.ConfigDict) -> PromptConfig | None:

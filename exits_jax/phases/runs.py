@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from exits_jax.data.columns import Instances
 from exits_jax.data.label_store import LabelStore
 from exits_jax.models.mask_decoder import DecoderConfig
-from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.options import generator_builder, image_stats, mesh_of
+from exits_jax.models.params import Params
+from exits_jax.phases.options import extractor_graph, image_stats, mesh_of
 from exits_jax.phases.run_input import run_checkpoints, run_input
 from exits_jax.phases.workdir import Workdir
 from exits_jax.train.loop import Cadence, fit
@@ -196,8 +196,7 @@ def stored_labeler(config: mlc.ConfigDict, options: PointOptions) -> Callable:
 
 def label_call(config: mlc.ConfigDict, mesh: Mesh, options: PointOptions) -> Callable:
     """`label_step` for a mesh, (extractor, batch) -> (labels, metrics)."""
-    build = generator_builder(config, role="extractor")
-    graph = abstract_graph(lambda rngs: build(rngs).encoder)
+    graph = extractor_graph(config)
     return jax.jit(
         partial(
             label_step,

@@ -13,11 +13,10 @@ from exits_jax.data.batches import Batch, label_batches
 from exits_jax.data.columns import Instances
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.extreme_points import decode_mask
-from exits_jax.models.params import abstract_graph
 from exits_jax.phases.model_source import walk_encoder
 from exits_jax.phases.options import (
     crop_options,
-    generator_builder,
+    extractor_graph,
     image_stats,
     point_options,
     selected,
@@ -59,10 +58,9 @@ def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
             return _walk_finder(config, workdir)
         return None
     choice = selected(workdir) if config.similarity.select else {}
-    build = generator_builder(config, role="extractor")
     look = partial(
         retrieve,
-        abstract_graph(lambda rngs: build(rngs).encoder),
+        extractor_graph(config),
         options=point_options(config, choice),
         stats=image_stats(config),
         patch_size=config.model.patch_size,
@@ -84,10 +82,9 @@ def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
 
 def _walk_finder(config: mlc.ConfigDict, workdir: Workdir) -> Find:
     """What the walk is sure of; its margin is the probability over one half."""
-    build = generator_builder(config, role="extractor")
     follow = partial(
         walk_of,
-        abstract_graph(lambda rngs: build(rngs).encoder),
+        extractor_graph(config),
         stats=image_stats(config),
         walk=walk_options(config),
     )

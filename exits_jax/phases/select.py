@@ -13,7 +13,7 @@ import numpy as np
 from exits_jax.data.batches import train_batches
 from exits_jax.data.columns import Instances
 from exits_jax.files.json_files import write_json
-from exits_jax.models.params import Params, abstract_graph, bind
+from exits_jax.models.params import Params, bind
 from exits_jax.ops.held_out import held_out_check
 from exits_jax.ops.points import seed_cells
 from exits_jax.ops.retrieval import retrieve_points
@@ -21,7 +21,7 @@ from exits_jax.ops.transition import transition_matrix
 from exits_jax.phases.options import (
     crop_options,
     encoder_config,
-    generator_builder,
+    extractor_graph,
     image_stats,
     point_options,
 )
@@ -58,12 +58,11 @@ def select_similarity(
     if tuple(config.similarity.layers) not in ((), *candidates):
         candidates.append(tuple(config.similarity.layers))
     hops = tuple(config.similarity.select_hops)
-    build = generator_builder(config, role="extractor")
     mesh = make_mesh()
     measure = jax.jit(
         partial(
             _measure,
-            abstract_graph(lambda rngs: build(rngs).encoder),
+            extractor_graph(config),
             candidates=tuple(candidates),
             hops=hops,
             options=point_options(config, {}),

@@ -25,14 +25,13 @@ from exits_jax.data.columns import Instances
 from exits_jax.data.label_store import LabelStore
 from exits_jax.files.atomic import whole_path
 from exits_jax.files.json_files import json_text, write_json
-from exits_jax.models.params import abstract_graph
 from exits_jax.phases.decided_by import digest_of_folder, digest_of_params
 from exits_jax.phases.label import ROWS
 from exits_jax.phases.model_source import walk_encoder
 from exits_jax.phases.options import (
     crop_options,
     dense_crf_of,
-    generator_builder,
+    extractor_graph,
     image_stats,
     walk_options,
 )
@@ -142,10 +141,9 @@ def _rows(config, label: Pieces, objects: Instances, progress: Progress):
 
 def _labels_of(config: mlc.ConfigDict, mesh, encoder, walk):
     """A compiled function from rows to rows of the store."""
-    build = generator_builder(config, role="extractor")
     follow = partial(
         walk_of,
-        abstract_graph(lambda rngs: build(rngs).encoder),
+        extractor_graph(config),
         stats=image_stats(config),
         walk=walk,
     )

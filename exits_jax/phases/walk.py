@@ -12,14 +12,14 @@ from jaxtyping import Array, Float
 
 from exits_jax.data.batches import label_batches
 from exits_jax.data.columns import Instances
-from exits_jax.models.params import Params, abstract_graph, bind
+from exits_jax.models.params import Params, bind
 from exits_jax.models.walk import walk_map
 from exits_jax.ops.clicks import Clicks
 from exits_jax.ops.held_out import touch_check
 from exits_jax.ops.walk import walk_probability
 from exits_jax.phases.options import (
     crop_options,
-    generator_builder,
+    extractor_graph,
     image_stats,
     walk_options,
 )
@@ -45,8 +45,7 @@ def check_walk(config: mlc.ConfigDict, encoder: Params, objects: Instances) -> N
     if not with_points:
         return
     chosen = np.unique(np.linspace(0, len(with_points) - 1, NUM_CHECKED).astype(int))
-    build = generator_builder(config, role="extractor")
-    graph = abstract_graph(lambda rngs: build(rngs).encoder)
+    graph = extractor_graph(config)
     check = jax.jit(partial(_checks, config, graph))
     found = []
     batches = label_batches(

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.models.params import Build, Params, init_params
+from exits_jax.models.generator import EncoderBuilder
+from exits_jax.models.params import Build, Params, abstract_params, init_params
 from exits_jax.models.weights import read_encoder, read_generator, read_metadata
 from exits_jax.phases.fit import WeightsError, check_fit
 from exits_jax.phases.options import (
@@ -88,7 +89,7 @@ def fitting_encoder(
     Raises:
         WeightsError: If they do not fit; says what to set.
     """
-    expected = _abstract(config, role="extractor")["encoder"]
+    expected = abstract_params(EncoderBuilder(encoder_config(config, role="extractor")))
     params = _without_class_token(config, params)
     check_fit(params, expected, name=name, heads=metadata.get("heads"))
     return params
@@ -115,8 +116,7 @@ def with_prompt(params: Params, expected: Params, *, name: str) -> Params:
 
 def _abstract(config: mlc.ConfigDict, *, role: str) -> Params:
     """Shapes of the parameters that the configuration asks for."""
-    build = generator_builder(config, role=role)
-    return jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+    return abstract_params(generator_builder(config, role=role))
 
 
 def check_files(config: mlc.ConfigDict) -> None:
@@ -298,7 +298,7 @@ def restore(
 
     With `best_metric` they are those of the step at which it was lowest.
     """
-    abstract = jax.eval_shape(lambda: init_params(build, jax.random.key(0)))
+    abstract = abstract_params(build)
     sharding = replicated(make_mesh())
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
