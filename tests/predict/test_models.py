@@ -13,7 +13,7 @@ from exits_jax.models.weights import flatten
 from exits_jax.phases.model_source import find_model
 from exits_jax.phases.weights import WeightsError
 from exits_jax.predict.predictor import Predictor
-from tests import toy
+from tests import checkpoints, toy
 
 CLICKS = [[20.0, 5.0], [5.0, 20.0], [20.0, 35.0], [38.0, 20.0]]
 
@@ -98,6 +98,22 @@ def test_a_file_of_an_earlier_version_is_read_with_defaults_that_are_said(
     found = Predictor.load(out).predict_many([CLICKS], image=image)
     assert "crops of 64 px" in caplog.text and "no flip" in caplog.text
     assert [each.rle() for each in found] == [each.rle() for each in wanted]
+
+
+@pytest.mark.parametrize("stem", ["patch", "conv"])
+def test_a_converted_file_of_the_baseline_predicts(stem, tmp_path, image, caplog):
+    backbone = checkpoints.timm()
+    backbone = backbone if stem == "patch" else checkpoints.conv_stem(backbone)
+    tensors = checkpoints.mask_auto_labeler(backbone, checkpoints.decoder())
+    save_file(tensors, tmp_path / "mal.safetensors")
+    out = tmp_path / "generator.safetensors"
+    source = str(tmp_path / "mal.safetensors")
+    assert convert([source, "--heads=2", f"--out={out}"]) == 0
+    predictor = Predictor.load(out, crop_size=64)
+    mask, score = predictor.predict(CLICKS, image=image)
+    assert mask.shape == (60, 80) and 0 <= score <= 1
+    assert predictor.model.threshold == 0.1
+    assert "crops of 512 px, threshold 0.1" in caplog.text
 
 
 def test_a_run_that_is_not_trained_says_so(dataset, tmp_path):
