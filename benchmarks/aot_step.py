@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import ml_collections as mlc
 from jax.sharding import Mesh
 
+from exits_jax.models.params import abstract_params
 from exits_jax.phases.options import generator_builder, point_options
 from exits_jax.phases.runs import label_call, train_call
 from exits_jax.phases.train import generator_loss
