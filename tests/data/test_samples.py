@@ -4,9 +4,9 @@ import os
 import numpy as np
 import pytest
 
-from exits_jax.files import retries
 from exits_jax.data.images import ImageError
 from exits_jax.data.samples import ImageCache
+from exits_jax.files import retries
 
 
 class Drawn:
