@@ -13,7 +13,7 @@ import sys
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import configuration
 from benchmarks.turns import Turn, comparison, median, table, take_turns, timed
@@ -32,6 +32,7 @@ SMALL, LARGE = (480, 640), (4000, 6000)  # height, width
 
 def main(_: list[str]) -> None:
     """Measures and prints."""
+    logging.set_verbosity(logging.WARNING)  # of what reads checkpoints
     predictor = _predictor()
     facts = predictor.model
     print(
