@@ -21,15 +21,18 @@ class InUse(RuntimeError):
         self.owner = owner
 
 
-def take_lock(path: Path) -> IO[str]:
+def take_lock(path: Path, *, is_needed: bool = True) -> IO[str]:
     """Locks a file and writes into it who holds it.
 
     The lock is held until the file is closed, at the latest by the end of the process.
-    On a file system without locks nothing is locked.
+
+    Args:
+        path: The file; it stays.
+        is_needed: False goes on without a lock on a file system that has none.
 
     Raises:
         InUse: If another process holds it.
-        OSError: If the file cannot be written.
+        OSError: If the file cannot be written, or not be locked and that is needed.
     """
     lock = path.open("a+")
     try:
@@ -40,6 +43,9 @@ def take_lock(path: Path) -> IO[str]:
         lock.close()
         raise InUse(owner) from None
     except OSError:
+        if is_needed:
+            lock.close()
+            raise
         return lock
     lock.truncate(0)
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z")

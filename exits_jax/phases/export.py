@@ -27,7 +27,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             something else.
         FileNotFoundError: If there are no masks yet, or no folder `data.images`.
     """
-    _check(config)
+    check_export(config)
     wanted = config.export
     path = Path(wanted.source or workdir / "pseudo_masks.json")
     out = Path(wanted.out or workdir / "export" / wanted.kind)
@@ -73,7 +73,8 @@ def _look_for_images(source: CocoFile, folder: Path | None) -> None:
         _logger.warning("%s", advice.text)
 
 
-def _check(config: mlc.ConfigDict) -> None:
+def check_export(config: mlc.ConfigDict) -> None:
+    """Raises ConfigError if a field of `export` makes no sense."""
     wanted = config.export
     if wanted.kind not in KINDS:
         known = ", ".join(KINDS)

@@ -88,8 +88,7 @@ def of_run(config: mlc.ConfigDict, workdir: Workdir) -> Model:
     To load it takes all processes of a run.
     """
     if config.generate.model:
-        weights = config.generate.weights if uses_generator(config) else None
-        return find_model(config.generate.model, weights=weights)
+        return _as_asked(config)
     generators: list[Params] = []
     if uses_generator(config):
         best = config.generate.checkpoint == "best"
@@ -104,14 +103,34 @@ def of_run(config: mlc.ConfigDict, workdir: Workdir) -> Model:
     return Model(config, generators, encoder, {"method": method, **init})
 
 
+def _as_asked(config: mlc.ConfigDict) -> Model:
+    """The parts of `generate.model` that `generate.source` asks for, not all it has."""
+    name, is_trained = config.generate.model, uses_generator(config)
+    weights = config.generate.weights if is_trained else None
+    model = find_model(name, weights=weights)
+    missing = "generator" if is_trained and not model.generators else ""
+    if uses_walk(config) and model.encoder is None:
+        missing = "encoder for the walk"
+    if missing:
+        raise WeightsError(
+            f"{name} has no {missing}, which generate.source = "
+            f"{config.generate.source!r} needs. Leave the source to the model, or name "
+            "another one."
+        )
+    return model._replace(
+        generators=model.generators if is_trained else [],
+        encoder=model.encoder if uses_walk(config) else None,
+    )
+
+
 def walk_encoder(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     """Parameters of the encoder that the walk of a run follows, on the host.
 
     To load them takes all processes.
     """
     if config.generate.model:
-        encoder = find_model(config.generate.model).encoder
-        assert encoder is not None  # the configuration is the model's
+        encoder = _as_asked(config).encoder
+        assert encoder is not None  # whoever asks for it uses the walk
         return encoder
     if config.walk.encoder == "warmup":
         return host_copy(extractor(config, workdir))
@@ -171,6 +190,8 @@ def _of_folder(folder: Path, weights: str | None) -> Model:
     config = _loaded(lambda: read_record(folder / RECORD).config)
     workdir = Workdir(folder)
     if weights is not None:
+        if not uses_generator(config):
+            raise WeightsError(f"weights is {weights!r}, but {folder} trains none.")
         config.generate.weights = weights
     needs = "train" if uses_generator(config) and not config.generate.model else ""
     if needs and not workdir.is_finished(needs):

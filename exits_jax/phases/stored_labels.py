@@ -170,12 +170,10 @@ def _join_parts(folder: Path, num_objects: int) -> None:
     parts = sorted((folder / "parts").glob("*.npy"))
     width = np.load(parts[0], mmap_mode="r").shape[1]
     with whole_path(folder / "labels.npy") as draft:
-        rows, offset = (
-            np.lib.format.open_memmap(
-                draft, mode="w+", dtype=np.uint8, shape=(num_objects, width)
-            ),
-            0,
+        rows = np.lib.format.open_memmap(
+            draft, mode="w+", dtype=np.uint8, shape=(num_objects, width)
         )
+        offset = 0
         for path in parts:
             part = np.load(path, mmap_mode="r")
             rows[offset : offset + len(part)] = part

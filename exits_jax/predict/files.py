@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import ml_collections as mlc
 
 from exits_jax.configs import base
+from exits_jax.export.folders import FolderError, check_replaceable
 from exits_jax.importers.write import report_path
 from exits_jax.phases import export, generate, prepare
 from exits_jax.phases.imports import import_file
@@ -73,6 +74,10 @@ def _check_target(task: Task) -> None:
     if not task.source.exists():
         raise FileNotFoundError(f"There is no annotation file {task.source}.")
     if task.format != "coco":
+        try:
+            check_replaceable(task.out)
+        except FolderError as error:
+            raise ConfigError(f"--out: {error}") from error
         return
     if task.out.suffix != ".json" or task.out.is_dir():
         raise ConfigError(
@@ -93,6 +98,10 @@ def _config(task: Task, workdir: Workdir) -> mlc.ConfigDict:
     config.data.train = str(task.source)
     config.generate.splits = ("train",)
     config.generate.model = task.model
+    config.export.kind = task.format
+    config.export.out = str(task.out)
+    config.export.tolerance_px = task.tolerance_px
+    export.check_export(config)  # before any mask is made
     if task.kind != "coco":
         config.importing.kind = task.kind
         config.importing.source = str(task.source)
@@ -109,9 +118,6 @@ def _deliver(task: Task, config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Puts what was made in its place, the masks last."""
     out = task.out
     if task.format != "coco":
-        config.export.kind = task.format
-        config.export.out = str(out)
-        config.export.tolerance_px = task.tolerance_px
         export.run(config, workdir)
     beside = {
         report_path(workdir / "imported.json"): "import_report.json",

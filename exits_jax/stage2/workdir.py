@@ -24,7 +24,7 @@ def claimed(workdir: Path) -> Iterator[None]:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(workdir / ".lock")
+        lock = take_lock(workdir / ".lock", is_needed=False)
     except InUse as error:
         raise Stage2Error(
             f"Another run is at work in {workdir} ({error.owner}). Wait for its end, "

@@ -68,6 +68,15 @@ def test_the_workdir_remembers_the_model(whole_run, dataset, tmp_path):
     assert table["mask_threshold"] == 0.6
 
 
+def test_a_walk_is_not_made_up_for_a_model_that_has_none(
+    whole_run, dataset, tmp_path, capsys
+):
+    words = fields_of(dataset, tmp_path / "other", whole_run)
+    status = do("run", *words, "--config.generate.source=both")
+    assert status == exit_status.BAD_INPUT
+    assert "has no encoder for the walk" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [("nowhere", "No weights at nowhere"), ("", "Labels and masks of the walk")],

@@ -197,6 +197,23 @@ def test_files_that_are_not_there_are_named(words, changes, said, capsys):
     assert said in error and "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--tolerance-px=3", "holds masks, not outlines"), ("", "--out: ")],
+)
+def test_an_export_that_cannot_be_written_is_refused_before_any_mask(
+    words, tmp_path, monkeypatch, capsys, option, said
+):
+    monkeypatch.setattr(label, "logits_of", None)
+    out = tmp_path / "out" / "voc"
+    if not option:
+        out.mkdir()
+        (out / "mine.txt").write_text("of a person")
+    given = [*words[:3], f"--out={out}", "--format=voc", *filter(None, [option])]
+    assert predict(*given) == exit_status.USAGE
+    assert said in capsys.readouterr().err
+
+
 def test_the_annotations_are_never_overwritten(words, dataset, capsys):
     words[3] = f"--out={dataset / 'annotations.json'}"
     before = (dataset / "annotations.json").read_bytes()

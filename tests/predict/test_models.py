@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 from convert_weights.__main__ import main as convert
 from exits_jax import exit_status, main
 from exits_jax.models.weights import flatten
-from exits_jax.phases.model_source import find_model
+from exits_jax.phases.model_source import find_model, of_run
 from exits_jax.phases.weights import WeightsError
+from exits_jax.phases.workdir import Workdir
 from exits_jax.predict.predictor import Predictor
 from tests import checkpoints, toy
 
@@ -114,6 +115,20 @@ def test_a_converted_file_of_the_baseline_predicts(stem, tmp_path, image, caplog
     assert mask.shape == (60, 80) and 0 <= score <= 1
     assert predictor.model.threshold == 0.1
     assert "crops of 512 px, threshold 0.1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "generators", "has_encoder"),
+    [("both", 1, True), ("walk", 0, True), ("generator", 1, False)],
+)
+def test_a_model_gives_the_parts_that_a_source_asks_for(
+    generator_file, source, generators, has_encoder
+):
+    config = find_model(str(generator_file)).config
+    config.generate.model, config.generate.source = str(generator_file), source
+    found = of_run(config, Workdir("unused"))
+    assert len(found.generators) == generators
+    assert (found.encoder is not None) == has_encoder
 
 
 def test_a_run_that_is_not_trained_says_so(dataset, tmp_path):
