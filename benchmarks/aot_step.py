@@ -1,7 +1,7 @@
 """The two compiled calls of a training step, lowered from shapes: nothing is computed.
 
-Made by `exits_jax/phases/runs.py` as for a real run, on any mesh: devices that are only
-described by a topology do as well.
+Made by `exits_jax/run/training.py` as for a real run, on any mesh: devices that are
+only described by a topology do as well.
 """
 
 from functools import partial
@@ -13,9 +13,9 @@ import ml_collections as mlc
 from jax.sharding import Mesh
 
 from exits_jax.models.params import abstract_params
-from exits_jax.phases.options import generator_builder, point_options
-from exits_jax.phases.runs import label_call, train_call
 from exits_jax.phases.train import generator_loss
+from exits_jax.run.from_config import generator_builder, point_options
+from exits_jax.run.training import label_call, train_call
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.prompts import WALK
 from exits_jax.train.sharding import shardings, split_rows

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from exits_jax.export.evaluation import EvaluatedObject
+from exits_jax.evaluation.iou import EvaluatedObject
 
 NUM_RESAMPLES = 2000
 _LIMITS = (2.5, 97.5)  # percent

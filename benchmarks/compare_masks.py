@@ -17,12 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.bootstrap import Resamples, click_shares, in_words, interval, ious
-from exits_jax.data.annotations import AnnotationError, CocoFile, Instance, is_id
-from exits_jax.data.coco_file import ById
-from exits_jax.data.extreme_points import MODES, decode_mask, points_of_record
-from exits_jax.data.object_lists import read_object_ids
-from exits_jax.data.records import StoredImage, read_instance
-from exits_jax.export.evaluation import (
+from exits_jax.data.coco_file import ById, CocoFile
+from exits_jax.data.extreme_points import MODES, points_of_record
+from exits_jax.data.masks import decode_mask
+from exits_jax.data.records import (
+    AnnotationError,
+    Instance,
+    StoredImage,
+    is_id,
+    read_instance,
+)
+from exits_jax.evaluation.iou import (
     CLICKS_HIT,
     GROUPS,
     EvaluatedObject,
@@ -30,6 +35,7 @@ from exits_jax.export.evaluation import (
     described,
     mask_iou,
 )
+from exits_jax.evaluation.object_lists import read_object_ids
 
 COLUMNS = (*GROUPS, "class mean", CLICKS_HIT)
 _Means = dict[str, np.ndarray]  # by column, see `Resamples.object_means`

@@ -25,9 +25,9 @@ from exits_jax.data.crops import Window, test_margins
 from exits_jax.data.images import read_image
 from exits_jax.data.records import Instance
 from exits_jax.data.samples import crop_sample
-from exits_jax.phases.label import ROWS, logits_of
-from exits_jax.phases.model_source import Model, find_model, on_devices
-from exits_jax.phases.prediction import Prediction
+from exits_jax.labeling.label import ROWS, logits_of
+from exits_jax.labeling.model_source import Model, find_model, on_devices
+from exits_jax.labeling.prediction import Prediction
 from exits_jax.predict.clicks import annotation
 from exits_jax.train.sharding import make_mesh
 

@@ -10,11 +10,7 @@ from typing import NamedTuple
 import ml_collections as mlc
 
 from exits_jax.models.mask_decoder import SCALES
-from exits_jax.phases.options import (
-    encoder_config,
-    point_options,
-    training_sizes,
-)
+from exits_jax.run.from_config import encoder_config, point_options, training_sizes
 
 _ENDLESS_HOPS = 14  # of a walk without limit that goes on with probability 1/4
 

@@ -35,17 +35,13 @@ from configs import coco
 from exits_jax.data import crops
 from exits_jax.data.annotations import read_instances
 from exits_jax.data.augment import Photometric, change_arrays, draw_changes
-from exits_jax.data.batches import (
-    BatchIterator,
-    CropOptions,
-    train_batches,
-    trainable,
-)
-from exits_jax.data.columns import Instances
+from exits_jax.data.batches import train_batches, trainable
 from exits_jax.data.images import read_image
 from exits_jax.data.records import Instance
-from exits_jax.data.samples import SampleReader
-from exits_jax.data.scenes import draw_scene
+from exits_jax.data.samples import CropOptions, SampleReader
+from exits_jax.data.table import Instances
+from exits_jax.data.workers import BatchIterator
+from exits_jax.datasets.scenes import draw_scene
 from exits_jax.ops.photometric import Changes, student_view
 
 HOST, DEVICE, TORCH = "ours", "ours, on the device", "torch DataLoader"

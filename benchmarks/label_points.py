@@ -13,21 +13,16 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from benchmarks.configuration import given, other_words
-from exits_jax.data.annotations import CocoFile
 from exits_jax.data.batches import train_batches
-from exits_jax.data.coco_file import ById
+from exits_jax.data.coco_file import ById, CocoFile
 from exits_jax.data.crops import Window
-from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import (
-    crop_options,
-    point_options,
-    uses_stored_labels,
-)
-from exits_jax.phases.runs import labeler, stored_labeler
-from exits_jax.phases.seen import crop_mask, true_mask_of
-from exits_jax.phases.stored_labels import stored_labels
-from exits_jax.phases.warmup import extractor
-from exits_jax.phases.workdir import Workdir
+from exits_jax.evaluation.point_quality import crop_mask, true_mask_of
+from exits_jax.labeling.stored_labels import stored_labels
+from exits_jax.run.extractor import extractor
+from exits_jax.run.from_config import crop_options, point_options, uses_stored_labels
+from exits_jax.run.prepared import training_instances
+from exits_jax.run.training import labeler, stored_labeler
+from exits_jax.run.workdir import Workdir
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Overrides config.workdir.")
 _CROPS = flags.DEFINE_integer("crops", 2048, "Crops to look at.")

@@ -20,11 +20,11 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from benchmarks.configuration import given, other_words
-from exits_jax.export.evaluation import Summary, format_table
+from exits_jax.evaluation.iou import Summary, format_table
 from exits_jax.files.json_files import write_json
 from exits_jax.main import PHASES, log_to
-from exits_jax.phases.check_config import check_config
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.check_config import check_config
+from exits_jax.run.workdir import ConfigError, Workdir
 
 SHARED = (
     "annotations",

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from exits_jax.data.annotations import CocoFile
-from exits_jax.export.coco import PseudoInstance
-from exits_jax.export.rle import encode
+from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.rle import encode
 from exits_jax.files.json_files import json_text, write_json_lists
-from exits_jax.phases.merge import merge
-from exits_jax.phases.parts import Parts, find_kept, write_part
+from exits_jax.labeling.merge import merge
+from exits_jax.labeling.part_files import Parts, find_kept, write_part
+from exits_jax.labeling.pseudo_masks import PseudoInstance
 
 WIDTH, HEIGHT = 640, 480
 PART_SIZE = 512

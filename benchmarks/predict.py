@@ -17,10 +17,10 @@ from absl import app, flags, logging
 
 from benchmarks import configuration
 from benchmarks.turns import Turn, comparison, median, table, take_turns, timed
-from exits_jax.phases.model_source import Model
-from exits_jax.phases.options import generator_builder, uses_generator, uses_walk
-from exits_jax.phases.weights import random_params
+from exits_jax.labeling.model_source import Model
 from exits_jax.predict.predictor import Predictor
+from exits_jax.run.from_config import generator_builder, uses_generator, uses_walk
+from exits_jax.run.starting_weights import random_params
 
 _MODEL = flags.DEFINE_string("model", "", "A run, a generator's file or walk:ENCODER.")
 _OBJECTS = flags.DEFINE_integer("objects", 50, "Objects predicted one by one.")

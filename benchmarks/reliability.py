@@ -16,12 +16,12 @@ import numpy as np
 
 from benchmarks.bootstrap import Resamples, in_words, interval
 from benchmarks.compare_masks import TrueObject, judge, true_objects
-from exits_jax.data.annotations import CocoFile
+from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.extreme_points import MODES
-from exits_jax.data.object_lists import read_object_ids
-from exits_jax.export.bad_masks import BAD_IOU, judged
-from exits_jax.export.reliability import Scored, reliability
-from exits_jax.phases.scores import NAMES, scored
+from exits_jax.evaluation.bad_masks import BAD_IOU, judged
+from exits_jax.evaluation.object_lists import read_object_ids
+from exits_jax.evaluation.reliability import Scored, reliability
+from exits_jax.evaluation.scores import NAMES, scored
 
 FIGURES = ("auc", "bad_in_worst_tenth", "found_in_worst_tenth")
 

@@ -21,12 +21,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from exits_jax.data.annotations import CocoFile, Instances, read_instances
+from exits_jax.data.annotations import read_instances
 from exits_jax.data.batches import trainable
+from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.extreme_points import points_of_record
-from exits_jax.export.coco import PseudoInstance, write_coco
-from exits_jax.export.rle import encode
+from exits_jax.data.rle import encode
+from exits_jax.data.table import Instances
 from exits_jax.files.json_files import json_text, write_json_lists
+from exits_jax.labeling.pseudo_masks import PseudoInstance, write_coco
 
 WIDTH, HEIGHT = 640, 480
 

@@ -27,10 +27,10 @@ from benchmarks.turns import comparison, median, num_cores, table, take_turns
 from exits_jax.data.batches import train_batches
 from exits_jax.models.params import count
 from exits_jax.phases import prepare
-from exits_jax.phases.check_config import check_config
-from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import crop_options, encoder_config, mesh_of
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.check_config import check_config
+from exits_jax.run.from_config import crop_options, encoder_config, mesh_of
+from exits_jax.run.prepared import training_instances
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.sharding import shard_batch
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where annotations are prepared.")

@@ -13,7 +13,9 @@ from convert_weights.exports import export
 from exits_jax.models.params import Params
 from exits_jax.models.vit import VitConfig
 from exits_jax.models.weights import flatten
-from exits_jax.phases.options import (
+from exits_jax.phases.train import generator_loss, generator_start
+from exits_jax.run.extractor import extractor_start
+from exits_jax.run.from_config import (
     crf_options,
     encoder_config,
     image_stats,
@@ -21,10 +23,8 @@ from exits_jax.phases.options import (
     mesh_of,
     point_options,
 )
-from exits_jax.phases.runs import jitted_step, labeler, train_call
-from exits_jax.phases.train import generator_loss, generator_start
-from exits_jax.phases.warmup import extractor_start
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.training import jitted_step, labeler, train_call
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.sharding import replicate, shardings
 from exits_jax.train.state import TrainState

@@ -16,7 +16,7 @@ from exits_jax.ops import losses
 from exits_jax.ops.mean_field import mean_field
 from exits_jax.ops.resize import resize_bilinear
 from exits_jax.ops.retrieval import retrieve_points
-from exits_jax.phases.options import (
+from exits_jax.run.from_config import (
     crf_options,
     extractor_graph,
     generator_builder,

@@ -14,9 +14,9 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from torch.utils.data import DataLoader, Dataset
 
-from exits_jax.data.annotations import Instances
 from exits_jax.data.augment import Photometric
 from exits_jax.data.samples import CropOptions
+from exits_jax.data.table import Instances
 
 Item = dict[str, torch.Tensor]
 

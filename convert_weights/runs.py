@@ -34,13 +34,9 @@ def read_run(
         has no generator of its own, or averages two.
     """
     from exits_jax.cli.config_files import read_record
+    from exits_jax.labeling.model_source import INFERENCE, find_model, inference_fields
     from exits_jax.models.weights import flatten
-    from exits_jax.phases.model_source import (
-        INFERENCE,
-        find_model,
-        inference_fields,
-    )
-    from exits_jax.phases.options import encoder_config, trains_generator
+    from exits_jax.run.from_config import encoder_config, trains_generator
 
     config = read_record(workdir / "config.json").config
     if not trains_generator(config):

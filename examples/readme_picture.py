@@ -8,15 +8,15 @@ import sys
 import numpy as np
 
 from exits_jax.cli.config_files import read_record
+from exits_jax.data import rle
 from exits_jax.data.coco_file import ById, CocoFile
 from exits_jax.data.crops import Window
-from exits_jax.export import rle
-from exits_jax.export.contact_sheet import Panel, draw_contact_sheet
-from exits_jax.export.evaluation import is_separated, mask_iou
+from exits_jax.evaluation.contact_sheet import Panel, draw_contact_sheet
+from exits_jax.evaluation.iou import is_separated, mask_iou
+from exits_jax.evaluation.point_quality import crop_mask, finder, look_at, true_mask_of
 from exits_jax.files.pictures import write_png
-from exits_jax.phases.inputs import instances
-from exits_jax.phases.seen import crop_mask, finder, look_at, true_mask_of
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.prepared import instances
+from exits_jax.run.workdir import Workdir
 
 TITLES = ("in one piece", "in two parts", "in two parts")
 

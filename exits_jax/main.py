@@ -21,14 +21,14 @@ from jax.experimental import multihost_utils
 from exits_jax import __main__ as command
 from exits_jax.cli.flags import Request
 from exits_jax.exit_status import USAGE
+from exits_jax.labeling.model_source import adopt_model
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
-from exits_jax.phases.check_config import check_config
-from exits_jax.phases.model_source import adopt_model
-from exits_jax.phases.order import sections
-from exits_jax.phases.plan import announce
-from exits_jax.phases.reported import fail, log_to_terminal, status_of, stop_logging
-from exits_jax.phases.weights import check_files
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.check_config import check_config
+from exits_jax.run.phase_order import sections
+from exits_jax.run.plan import announce
+from exits_jax.run.reported import fail, log_to_terminal, status_of, stop_logging
+from exits_jax.run.starting_weights import check_files
+from exits_jax.run.workdir import ConfigError, Workdir
 
 PHASES = {
     "prepare": prepare.run,
@@ -42,7 +42,7 @@ TRAINING = {"pretrain", "warmup", "train"}
 # Run only when they are asked for, and loaded only then.
 TOOLS = {
     "import": "exits_jax.phases.imports",
-    "validate": "exits_jax.phases.check_data",
+    "validate": "exits_jax.phases.validate",
     "pack": "exits_jax.phases.pack",
     "export": "exits_jax.phases.export",
     "stage2": "exits_jax.phases.stage2",

@@ -10,9 +10,9 @@ tested in `test_unusual_input`, and other rows where their readers are:
 | B22, B23, B51 | CVAT: entities, zip archives, video, rotation | tests/importers |
 | B43, B44 | Open Images: unclicked boxes, groups, depictions | tests/importers |
 | B52, B53 | Label Studio, labelme | tests/importers |
-| B50 | empty or full predicted masks | tests/export/test_coco.py |
-| B55 | weights | tests/convert_weights, tests/phases/test_weights.py |
-| B56 | configurations | tests/phases/test_check_config.py, tests/test_main.py |
+| B50 | empty or full predicted masks | tests/labeling/test_pseudo_masks.py |
+| B55 | weights | tests/convert_weights, tests/run/test_starting_weights.py |
+| B56 | configurations | tests/run/test_check_config.py, tests/test_main.py |
 """
 
 import pytest
@@ -20,11 +20,11 @@ from PIL import Image
 
 from exits_jax import exit_status
 from exits_jax.data import coco_file
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.phases.prepare import check_split
-from tests import spoiled, toy, validation
 from tests.data.test_images import HEIC, png_header
-from tests.spoiled import (
+from tests.support import spoiled, toy, validation
+from tests.support.spoiled import (
     BOX,
     CLICKS,
     bytes_of,

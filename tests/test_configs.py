@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from configs import ablations, base, coco, custom, lvis, quickstart, tiny, voc
-from exits_jax.phases.check_config import check_config
+from exits_jax.run.check_config import check_config
 
 CONFIGS = {
     "voc": voc.get_config,

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests import toy
-from tests.waiting import CEILING_S, wait_until
+from tests.support import toy
+from tests.support.waiting import CEILING_S, wait_until
 
 # As a training does: it is asked to stop, and the command makes a status of it.
 TESTS = """

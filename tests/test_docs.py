@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.toy import ROOT
+from tests.support.toy import ROOT
 
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 

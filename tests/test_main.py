@@ -9,8 +9,8 @@ from configs import tiny
 from exits_jax import __main__ as command
 from exits_jax import exit_status, main
 from exits_jax.cli.commands import PHASES, TOOLS
-from exits_jax.train.loop import Preempted
-from tests import toy
+from exits_jax.train.stopping import Preempted
+from tests.support import toy
 
 
 def _config(workdir):

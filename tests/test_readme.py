@@ -11,7 +11,7 @@ from PIL import Image
 from configs import tiny
 from exits_jax import __main__ as command
 from exits_jax import exit_status, main
-from tests.toy import ROOT
+from tests.support.toy import ROOT
 
 README = (ROOT / "README.md").read_text()
 RUN = "runs/quickstart"

@@ -15,22 +15,19 @@ from convert_weights.__main__ import main as convert
 from exits_jax.data.annotations import read_instances
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window
-from exits_jax.data.extreme_points import (
-    clean_points,
-    decode_mask,
-    points_of_record,
-)
+from exits_jax.data.extreme_points import clean_points, points_of_record
 from exits_jax.data.images import read_image
+from exits_jax.data.masks import decode_mask
+from exits_jax.evaluation.point_quality import crop_mask
 from exits_jax.models.params import abstract_graph
-from exits_jax.phases.options import (
+from exits_jax.run.extractor import extractor_start
+from exits_jax.run.from_config import (
     crop_options,
     generator_builder,
     image_stats,
     point_options,
 )
-from exits_jax.phases.seen import crop_mask
-from exits_jax.phases.warmup import extractor_start
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.step import retrieve
 
 DATA = Path(os.environ.get("EXITS_DATA", "/nonexistent")) / "coco_mini"

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tests import toy
-from tests.processes import FAST_COMPILE, finish_all, start_processes
+from tests.support import toy
+from tests.support.processes import FAST_COMPILE, finish_all, start_processes
 
 NUM_STEPS = 20
 # processes, devices of each, sizes of the mesh

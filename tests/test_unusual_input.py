@@ -15,8 +15,8 @@ from pycocotools import mask as coco_mask
 
 from exits_jax import exit_status
 from exits_jax.data import crops
-from tests import spoiled, toy, validation
-from tests.spoiled import (
+from tests.support import spoiled, toy, validation
+from tests.support.spoiled import (
     BOX,
     CLICKS,
     both,

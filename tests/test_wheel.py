@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import exits_jax
-from tests import toy
+from tests.support import toy
 
 SHORT = (
     "--config.data.scenes.num_train=12",

@@ -40,7 +40,7 @@ from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
 from exits_jax.exit_status import FAILED, INTERRUPTED, OK, TRY_AGAIN, USAGE
 from exits_jax.files.locks import InUse, take_lock
 from exits_jax.phases.stage2 import folder_name, mmdet_config
-from exits_jax.phases.workdir import ConfigError
+from exits_jax.run.workdir import ConfigError
 
 # Flags with a short name, and the field that they set in every row.
 FIELDS = {

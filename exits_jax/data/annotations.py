@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from exits_jax.data.coco_file import CocoFile, refuse_nan
-from exits_jax.data.columns import Instances, InstanceTable
+from exits_jax.data.geometry import SIDES
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import (
     FLAG_CODES,
     MAX_NUMBER,
-    SIDES,
     AnnotationError,
     Instance,
     Problem,
@@ -27,6 +26,7 @@ from exits_jax.data.records import (
     is_id,
     read_instance,
 )
+from exits_jax.data.table import Instances, InstanceTable
 from exits_jax.files.paths import is_inside, leads_out
 
 __all__ = [

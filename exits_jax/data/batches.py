@@ -14,12 +14,12 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from exits_jax.data.annotations import Instance
-from exits_jax.data.columns import Instances
 from exits_jax.data.images import ImageError
 from exits_jax.data.label_store import LabelStore
+from exits_jax.data.records import Instance
 from exits_jax.data.samples import CropOptions, Sample, SampleReader
-from exits_jax.data.stream import Batch, BatchIterator, WorkerLost, start
+from exits_jax.data.table import Instances
+from exits_jax.data.workers import Batch, BatchIterator, WorkerLost, start
 
 __all__ = [
     "Batch",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exits_jax.data.annotations import is_inside
+from exits_jax.files.paths import is_inside
 
 _MAX_FOLDERS = 500  # that are looked into
 _MAX_LOOKED_FOR = 20  # images, spread over the list, that are looked for in each

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from exits_jax.data.extents import (
+from exits_jax.data.geometry import (
     POINT_SLACK_PX,
     SIDES,
     Box,

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from exits_jax.data import augment, crops
-from exits_jax.data.columns import ImageSource, Instances
 from exits_jax.data.images import ImageError, printable
 from exits_jax.data.label_store import LabelStore
+from exits_jax.data.table import ImageSource, Instances
 from exits_jax.files.retries import READ_RETRIES, may_pass, retrying
 
 Sample = dict[str, Any]

@@ -14,7 +14,7 @@ as in COCO.
 from collections.abc import Sequence
 from typing import Any
 
-from exits_jax.data.extents import SIDES, Box, Point, look_normalised, sorted_points
+from exits_jax.data.geometry import SIDES, Box, Point, look_normalised, sorted_points
 from exits_jax.data.records import MAX_NUMBER, fault
 
 UNITS = {"px": None, "share": 1.0, "percent": 100.0}  # the value at the far edge

@@ -9,13 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from exits_jax.data.annotations import (
-    SIDES,
-    AnnotationError,
-    CocoFile,
-    fault,
-    is_id,
-)
+from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.geometry import SIDES
+from exits_jax.data.records import AnnotationError, fault, is_id
 from exits_jax.importers.items import ImageItem, Items, ObjectItem
 from exits_jax.importers.json_files import (
     Box,

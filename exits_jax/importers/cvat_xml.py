@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from exits_jax.data.annotations import SIDES, AnnotationError, fault
-from exits_jax.data.records import MAX_NUMBER
+from exits_jax.data.geometry import SIDES
+from exits_jax.data.records import MAX_NUMBER, AnnotationError, fault
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
     Box,

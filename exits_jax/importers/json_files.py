@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from exits_jax.data.annotations import SIDES, AnnotationError, fault
 from exits_jax.data.annotations import is_inside as is_inside
 from exits_jax.data.coco_file import parse_json, read_text
-from exits_jax.data.records import MAX_NUMBER
+from exits_jax.data.geometry import SIDES
+from exits_jax.data.records import MAX_NUMBER, AnnotationError, fault
 from exits_jax.importers.items import ImageItem, Rejected
 
 Box = tuple[float, float, float, float]

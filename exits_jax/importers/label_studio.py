@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exits_jax.data.annotations import AnnotationError, fault
+from exits_jax.data.records import AnnotationError, fault
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
     outline_of,

@@ -5,7 +5,7 @@ import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from exits_jax.data.annotations import fault, is_id
+from exits_jax.data.records import fault, is_id
 from exits_jax.importers.json_files import (
     box_with_area,
     is_number,

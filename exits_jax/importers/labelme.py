@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from exits_jax.data.annotations import AnnotationError, fault
-from exits_jax.export.folders import REPORT
+from exits_jax.data.records import AnnotationError, fault
+from exits_jax.exporters.folders import REPORT
+from exits_jax.files.paths import is_inside
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
-    is_inside,
     outline_of,
     read_image,
     read_json,

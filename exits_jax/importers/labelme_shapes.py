@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from exits_jax.data.annotations import fault, is_id
-from exits_jax.data.extreme_points import extremenet_points
+from exits_jax.data.extremenet import extremenet_points
+from exits_jax.data.records import fault, is_id
 from exits_jax.importers.items import ImageItem, ObjectItem
 from exits_jax.importers.json_files import (
     Box,

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from exits_jax.data.annotations import AnnotationError, fault
+from exits_jax.data.records import AnnotationError, fault
 from exits_jax.importers.json_files import last_part
 
 _MAX_BYTES = 8 * 2**30  # of XML in a zip

@@ -10,20 +10,25 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import AnnotationError, CocoFile, Instance, Instances
-from exits_jax.data.coco_file import ById, Records
-from exits_jax.data.extreme_points import decode_mask
-from exits_jax.export import evaluation, rle
-from exits_jax.export.coco import PseudoInstance
-from exits_jax.export.floors import box_mask, grabcut_mask, octagon_mask
-from exits_jax.export.reliability import reliability
+from exits_jax.data import rle
+from exits_jax.data.coco_file import ById, CocoFile, Records
+from exits_jax.data.masks import decode_mask
+from exits_jax.data.records import AnnotationError, Instance
+from exits_jax.data.table import Instances
+from exits_jax.evaluation import iou
+from exits_jax.evaluation.baselines import box_mask, grabcut_mask, octagon_mask
+from exits_jax.evaluation.listed_objects import ObjectLists, object_lists
+from exits_jax.evaluation.pictures import draw_pictures, spread
+from exits_jax.evaluation.point_quality import finder, point_quality, points_in_words
+from exits_jax.evaluation.reliability import reliability
+from exits_jax.evaluation.scores import scored, scores_in_words
+from exits_jax.evaluation.verdict import OCTAGON, verdict
 from exits_jax.files.json_files import write_json
+from exits_jax.labeling.label import Models, label_objects
+from exits_jax.labeling.model_source import walk_encoder
+from exits_jax.labeling.pseudo_masks import PseudoInstance
 from exits_jax.models.params import Params
-from exits_jax.phases.inputs import instances
-from exits_jax.phases.label import Models, label_objects
-from exits_jax.phases.lists import ObjectLists, object_lists
-from exits_jax.phases.model_source import walk_encoder
-from exits_jax.phases.options import (
+from exits_jax.run.from_config import (
     WALK_ALONE,
     WALK_THRESHOLD,
     method_name,
@@ -32,12 +37,9 @@ from exits_jax.phases.options import (
     uses_walk,
     walk_options,
 )
-from exits_jax.phases.order import begin
-from exits_jax.phases.pictures import draw_pictures, spread
-from exits_jax.phases.scores import scored, scores_in_words
-from exits_jax.phases.seen import finder, point_quality, points_in_words
-from exits_jax.phases.verdict import OCTAGON, verdict
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.phase_order import begin
+from exits_jax.run.prepared import instances
+from exits_jax.run.workdir import ConfigError, Workdir
 from exits_jax.train.progress import Progress, tracked
 from exits_jax.train.sharding import make_mesh, replicate
 
@@ -56,10 +58,10 @@ class Measured(NamedTuple):
     """One object and how well the mask of each method fits it."""
 
     row: int  # among the objects of the split
-    methods: dict[str, evaluation.EvaluatedObject]
+    methods: dict[str, iou.EvaluatedObject]
 
     @property
-    def ours(self) -> evaluation.EvaluatedObject:
+    def ours(self) -> iou.EvaluatedObject:
         """The object with the mask of the run."""
         return self.methods[OURS]
 
@@ -172,7 +174,7 @@ def _write_summary(
     scores: dict[str, Any],
 ) -> None:
     summaries = {
-        method: evaluation.summarize([found.methods[method] for found in measured])
+        method: iou.summarize([found.methods[method] for found in measured])
         for method in measured[0].methods
     }
     ours = summaries.pop(OURS)
@@ -202,7 +204,7 @@ def _write_summary(
         "masks of %s at threshold %g against the true ones:\n%s\n%s",
         split,
         threshold,
-        evaluation.format_table({name: ours, **summaries}),
+        iou.format_table({name: ours, **summaries}),
         f"Sizes are COCO's, by the area of the {config.evaluate.size_by}. {LEGEND}",
     )
     _logger.info("%s", scores_in_words(scores))
@@ -213,8 +215,8 @@ def _write_summary(
 
 def _judge_all(
     config: mlc.ConfigDict,
-    ours: evaluation.Summary | None,
-    floors: dict[str, evaluation.Summary],
+    ours: iou.Summary | None,
+    floors: dict[str, iou.Summary],
     covers_box: float,
     points: dict[str, float],
 ) -> None:
@@ -286,7 +288,7 @@ def _judge(
     masks: dict[str, np.ndarray],
     lists: ObjectLists,
 ) -> Measured:
-    described = evaluation.described(
+    described = iou.described(
         item.annotation_id,
         item.category_id,
         true_mask,
@@ -297,8 +299,7 @@ def _judge(
     )
     against = true_mask, item.extreme_points, item.box
     methods = {
-        name: evaluation.judged(described, mask, *against)
-        for name, mask in masks.items()
+        name: iou.judged(described, mask, *against) for name, mask in masks.items()
     }
     return Measured(row, methods)
 

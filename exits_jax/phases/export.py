@@ -7,12 +7,12 @@ import ml_collections as mlc
 
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.image_folder import advise_on_folder, file_names
-from exits_jax.export.folders import FolderError, check_replaceable
-from exits_jax.export.formats import KINDS, OUTLINES, export
-from exits_jax.export.masks import Options
-from exits_jax.export.report import Report
-from exits_jax.phases.mask_file import MaskFile
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.exporters.folders import FolderError, check_replaceable
+from exits_jax.exporters.formats import KINDS, OUTLINES, export
+from exits_jax.exporters.mask_file import MaskFile
+from exits_jax.exporters.masks import Options
+from exits_jax.exporters.report import Report
+from exits_jax.run.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
 

@@ -18,26 +18,23 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 import exits_jax
-from exits_jax.data.annotations import CocoFile, Instances
-from exits_jax.phases.decided_by import (
-    digest_of_folder,
-    fields_of_masks,
-)
-from exits_jax.phases.inputs import instances
-from exits_jax.phases.label import Models, label_objects
-from exits_jax.phases.merge import merge
-from exits_jax.phases.model_source import Model, digest_of_model, of_run, on_devices
-from exits_jax.phases.order import begin
-from exits_jax.phases.parts import (
+from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.table import Instances
+from exits_jax.labeling.check_walk import check_walk
+from exits_jax.labeling.label import Models, label_objects
+from exits_jax.labeling.merge import merge
+from exits_jax.labeling.model_source import Model, digest_of_model, of_run, on_devices
+from exits_jax.labeling.part_files import (
     Parts,
     find_kept,
     remove_drafts,
     remove_parts,
     write_part,
 )
-from exits_jax.phases.prepare import columns_folder, read_problems
-from exits_jax.phases.walk import check_walk
-from exits_jax.phases.workdir import Workdir, environment
+from exits_jax.run.fingerprints import digest_of_folder, fields_of_masks
+from exits_jax.run.phase_order import begin
+from exits_jax.run.prepared import columns_folder, instances, read_problems
+from exits_jax.run.workdir import Workdir, environment
 from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import make_mesh
 

@@ -12,7 +12,7 @@ from exits_jax.data.records import AnnotationError, TooManySkipped
 from exits_jax.importers import kinds
 from exits_jax.importers.items import Items
 from exits_jax.importers.write import Summary, report_path, write_items
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
 # Left out as they should be: no submitted annotation, no single object, no object.

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import ml_collections as mlc
 
-from exits_jax.phases.workdir import ConfigError, Workdir
-from exits_jax.shards.builder import BUILDERS, Packed, PackError, Source
+from exits_jax.run.workdir import ConfigError, Workdir
+from exits_jax.shards.builder import BUILDERS
+from exits_jax.shards.packing import Packed, PackError
+from exits_jax.shards.source import Source
 
 _logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """Phase prepare: check annotations and images, derive extreme points, drop masks."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -12,23 +11,19 @@ from typing import NamedTuple
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.annotations import (
-    AnnotationError,
-    CocoFile,
-    Dataset,
-    Instances,
-    Problem,
-    enforce,
-    fault,
-    read_instances,
-)
-from exits_jax.data.extreme_points import decode_mask, json_points
+from exits_jax.data.annotations import Dataset, enforce, read_instances
+from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.extreme_points import json_points
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder, file_names
 from exits_jax.data.images import image_fault
+from exits_jax.data.masks import decode_mask
+from exits_jax.data.records import AnnotationError, Problem, fault
+from exits_jax.data.table import Instances
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
-from exits_jax.phases.order import begin
-from exits_jax.phases.sources import find_sources, point_rule, stamp
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.phase_order import begin
+from exits_jax.run.prepared import columns_folder
+from exits_jax.run.sources import find_sources, point_rule, stamp
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.progress import tracked
 
 _logger = logging.getLogger(__name__)
@@ -81,17 +76,6 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         stamps=stamps,
         counts={split: made.counts for split, made in splits.items()},
     )
-
-
-def columns_folder(workdir: Workdir, split: str) -> Path:
-    """Where the objects of a split stand as columns."""
-    return workdir / "annotations" / f"{split}_columns"
-
-
-def read_problems(workdir: Workdir, split: str) -> list[Problem]:
-    """What `run` left out of a split."""
-    rows = json.loads((workdir / "annotations" / f"{split}_skipped.json").read_text())
-    return [Problem(**row) for row in rows]
 
 
 def check_split(

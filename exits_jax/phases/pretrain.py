@@ -1,19 +1,15 @@
 """Phase pretrain: a masked autoencoder on the crops, where no encoder is at hand."""
 
-from functools import partial
-
 import ml_collections as mlc
-from flax import nnx
 
-from exits_jax.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
-from exits_jax.models.params import Params, abstract_graph
-from exits_jax.models.vit import VitConfig
-from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import encoder_config, image_stats
-from exits_jax.phases.order import begin
-from exits_jax.phases.runs import Run, steps_of, train_run
-from exits_jax.phases.weights import random_params, restore
-from exits_jax.phases.workdir import Workdir
+from exits_jax.models.params import abstract_graph
+from exits_jax.run.extractor import autoencoder_builder
+from exits_jax.run.from_config import image_stats
+from exits_jax.run.phase_order import begin
+from exits_jax.run.prepared import training_instances
+from exits_jax.run.starting_weights import random_params
+from exits_jax.run.training import Run, steps_of, train_run
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.objectives import autoencoder_objective
 
 
@@ -23,7 +19,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         return
     if not begin(config, workdir, "pretrain"):
         return
-    build = _builder(config)
+    build = autoencoder_builder(config)
     objects = training_instances(config, workdir)
     section = config.pretrain
     train_run(
@@ -41,28 +37,3 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         objects=objects,
     )
     workdir.finish("pretrain")
-
-
-def pretrained_encoder(config: mlc.ConfigDict, workdir: Workdir) -> Params:
-    """The encoder that `run` trained."""
-    return restore(workdir, "pretrain", _builder(config))["encoder"]
-
-
-def _builder(config: mlc.ConfigDict):
-    section = config.pretrain
-    autoencoder = AutoencoderConfig(
-        mask_ratio=section.mask_ratio,
-        dim=section.decoder_dim,
-        depth=section.decoder_depth,
-        heads=section.decoder_heads,
-        normalise_targets=section.normalise_targets,
-    )
-    encoder = encoder_config(config, role="extractor")
-    grid = config.crop.size // config.model.patch_size
-    return partial(_autoencoder, encoder, autoencoder, grid)
-
-
-def _autoencoder(
-    encoder: VitConfig, config: AutoencoderConfig, grid: int, rngs: nnx.Rngs
-) -> MaskedAutoencoder:
-    return MaskedAutoencoder(encoder, config, grid=grid, rngs=rngs)

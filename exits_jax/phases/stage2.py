@@ -6,7 +6,6 @@ are files. See exits_jax/stage2.
 
 import importlib.resources
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,8 @@ import ml_collections as mlc
 
 from exits_jax.exit_status import TRY_AGAIN
 from exits_jax.files.words import did_you_mean
-from exits_jax.phases.workdir import ConfigError, Workdir
-
-
-class ChildEnded(Exception):
-    """The other process did not end well; it has said why."""
-
-    def __init__(self, status: int):
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with {status}"
-        super().__init__(f"Stage 2 {how}.")
-        self.status = status
+from exits_jax.run.child import ChildEnded, run_child
+from exits_jax.run.workdir import ConfigError, Workdir
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -37,7 +28,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         FileNotFoundError: If there are no pseudo masks, or no split to evaluate on.
         ChildEnded: If the other process did not end well.
     """
-    status = _run_child(command(config, workdir))
+    status = run_child(command(config, workdir))
     if status == -signal.SIGTERM:  # it came before the other process could handle it
         status = TRY_AGAIN
     if status:
@@ -118,15 +109,3 @@ def _check(config: mlc.ConfigDict) -> None:
             f"stage2.python = {wanted.python!r}: no such file. Make the environment of "
             "stage 2 with `make stage2-env`."
         )
-
-
-def _run_child(arguments: list[str]) -> int:
-    """Runs it to its end, and passes a SIGTERM on; returns its exit status."""
-    with subprocess.Popen(arguments) as child:
-        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            return child.wait()  # the terminal has told it as well
-        finally:
-            signal.signal(signal.SIGTERM, before)

@@ -2,9 +2,10 @@
 
 import ml_collections as mlc
 
+from exits_jax.labeling.stored_labels import stored_labels
 from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import (
+from exits_jax.run.extractor import extractor, pretrained_encoder
+from exits_jax.run.from_config import (
     crf_options,
     generator_builder,
     image_stats,
@@ -17,19 +18,9 @@ from exits_jax.phases.options import (
     uses_extractor,
     uses_stored_labels,
 )
-from exits_jax.phases.order import begin
-from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.runs import (
-    Run,
-    labeler,
-    peak_lr,
-    steps_of,
-    stored_labeler,
-    train_run,
-)
-from exits_jax.phases.stored_labels import stored_labels
-from exits_jax.phases.warmup import extractor
-from exits_jax.phases.weights import (
+from exits_jax.run.phase_order import begin
+from exits_jax.run.prepared import training_instances
+from exits_jax.run.starting_weights import (
     file_encoder,
     file_generator,
     load_params,
@@ -38,7 +29,15 @@ from exits_jax.phases.weights import (
     with_encoder,
     with_prompt,
 )
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.training import (
+    Run,
+    labeler,
+    peak_lr,
+    steps_of,
+    stored_labeler,
+    train_run,
+)
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.objectives import (
     LossFn,
     box_objective,

@@ -2,28 +2,23 @@
 
 import ml_collections as mlc
 
-from exits_jax.models.params import Params, abstract_graph
-from exits_jax.phases.inputs import training_instances
-from exits_jax.phases.options import (
+from exits_jax.models.params import abstract_graph
+from exits_jax.run.choose_similarity import select_similarity
+from exits_jax.run.extractor import extractor_start
+from exits_jax.run.from_config import (
     generator_builder,
     image_stats,
     needs_warmup,
     training_sizes,
     uses_extractor,
 )
-from exits_jax.phases.order import begin
-from exits_jax.phases.pretrain import pretrained_encoder
-from exits_jax.phases.runs import Run, peak_lr, steps_of, train_run
-from exits_jax.phases.select import select_similarity
-from exits_jax.phases.weights import (
-    encoder_file,
-    file_encoder,
-    load_params,
+from exits_jax.run.phase_order import begin
+from exits_jax.run.prepared import training_instances
+from exits_jax.run.starting_weights import (
     provenance,
-    random_params,
-    with_encoder,
 )
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.training import Run, peak_lr, steps_of, train_run
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.objectives import mil_objective
 
 
@@ -60,25 +55,3 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if config.similarity.select and uses_extractor(config):
         select_similarity(config, workdir, params["encoder"], objects)
     workdir.finish("warmup")
-
-
-def extractor_start(config: mlc.ConfigDict, workdir: Workdir) -> Params:
-    """Parameters of the extractor (and its decoder) before the warm-up."""
-    stem = config.model.extractor_stem
-    build = generator_builder(config, role="extractor")
-    params = random_params(config, build, salt=1)
-    if config.pretrain.enabled:
-        encoder = pretrained_encoder(config, workdir)
-        return with_encoder(params, encoder, stem=stem, name="the pre-trained encoder")
-    path = encoder_file(config, role="extractor")
-    if path:
-        encoder, _ = file_encoder(config, role="extractor")
-        return with_encoder(params, encoder, stem=stem, name=path)
-    return params
-
-
-def extractor(config: mlc.ConfigDict, workdir: Workdir) -> Params:
-    """The frozen encoder of the finished phase."""
-    if not config.warmup.enabled:
-        return extractor_start(config, workdir)["encoder"]
-    return load_params(config, workdir, "warmup", role="extractor")["encoder"]

@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--clicks and --box belong to one image, --images to an annotation file."
         )
     # JAX and all that needs it
-    from exits_jax.phases.reported import fail, log_to_terminal, status_of, stop_logging
     from exits_jax.predict.errors import ClickError
+    from exits_jax.run.reported import fail, log_to_terminal, status_of, stop_logging
 
     log_to_terminal()
     try:

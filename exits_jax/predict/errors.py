@@ -1,7 +1,7 @@
 """What can be wrong with what a predictor is given."""
 
 from exits_jax.data.images import ImageError
-from exits_jax.phases.weights import WeightsError
+from exits_jax.run.check_weights import WeightsError
 
 __all__ = ["ClickError", "ImageError", "NoImageSet", "WeightsError"]
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import ml_collections as mlc
 
 from exits_jax.configs import base
-from exits_jax.export.folders import FolderError, check_replaceable
+from exits_jax.exporters.folders import FolderError, check_replaceable
 from exits_jax.importers.write import report_path
+from exits_jax.labeling.model_source import adopt_model
 from exits_jax.phases import export, generate, prepare
 from exits_jax.phases.imports import import_file
-from exits_jax.phases.model_source import adopt_model
-from exits_jax.phases.order import sections
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.phase_order import sections
+from exits_jax.run.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from exits_jax.files.json_files import write_json
 from exits_jax.files.pictures import write_png
-from exits_jax.phases.prediction import Prediction
-from exits_jax.phases.workdir import ConfigError
+from exits_jax.labeling.prediction import Prediction
 from exits_jax.predict.overlay import draw_overlay
 from exits_jax.predict.predictor import Predictor, as_pixels
+from exits_jax.run.workdir import ConfigError
 
 SUFFIXES = (".png", ".json")
 _logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from exits_jax.cli.words import UsageError
-from exits_jax.export.formats import KINDS as FORMATS
+from exits_jax.exporters.formats import KINDS as FORMATS
 from exits_jax.importers.kinds import KINDS
 
 _EXAMPLES = """\

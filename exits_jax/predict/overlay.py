@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from exits_jax.phases.prediction import Prediction
+from exits_jax.labeling.prediction import Prediction
 
 _COLOURS = (
     (255, 122, 24),

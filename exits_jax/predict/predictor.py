@@ -10,21 +10,22 @@ import jax
 import numpy as np
 
 from exits_jax.data.crops import Window, test_margins
-from exits_jax.data.images import read_image
+from exits_jax.data.images import ImageError, read_image
 from exits_jax.data.records import Instance
 from exits_jax.data.samples import crop_sample
-from exits_jax.phases.label import ROWS, logits_of
-from exits_jax.phases.model_source import (
+from exits_jax.labeling.label import ROWS, logits_of
+from exits_jax.labeling.model_source import (
     Model,
     digest_of_model,
     find_model,
     on_devices,
 )
-from exits_jax.phases.options import method_name
-from exits_jax.phases.prediction import Prediction
+from exits_jax.labeling.prediction import Prediction
 from exits_jax.predict.clicks import annotation
-from exits_jax.predict.errors import ImageError, NoImageSet, WeightsError
+from exits_jax.predict.errors import NoImageSet
 from exits_jax.predict.programs import keep_programs
+from exits_jax.run.check_weights import WeightsError
+from exits_jax.run.from_config import method_name
 from exits_jax.train.sharding import local_rows, make_mesh
 
 DTYPES = ("float32", "bfloat16")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from exits_jax.data.annotations import Instance
+from exits_jax.data.records import Instance
 
 Id = int | str
 

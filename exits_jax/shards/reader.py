@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from tensorflow_datasets.proto import tf_example_pb2
 
-from exits_jax.data.columns import Instances
 from exits_jax.data.images import decode_image
+from exits_jax.data.table import Instances
 from exits_jax.shards.cache import local_copy
 from exits_jax.shards.manifest import Manifest, read_manifest, verify
 from exits_jax.shards.storage import ShardError

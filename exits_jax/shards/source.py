@@ -8,15 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exits_jax.data.annotations import (
-    AnnotationError,
-    CocoFile,
-    Instance,
-    Instances,
-    read_instances,
-    safe_path,
-)
+from exits_jax.data.annotations import read_instances, safe_path
+from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.images import ImageError, check_image
+from exits_jax.data.records import AnnotationError, Instance
+from exits_jax.data.table import Instances
 from exits_jax.shards.features import Id, Schema, make_schema
 from exits_jax.shards.storage import to_json
 

@@ -20,8 +20,8 @@ from array_record.python import array_record_module  # pyright: ignore
 from etils import epath
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from exits_jax.data.annotations import Instance
 from exits_jax.data.images import ImageError
+from exits_jax.data.records import Instance
 from exits_jax.shards.features import Schema, make_example, make_features
 from exits_jax.shards.source import PackedImage
 from exits_jax.shards.storage import (

@@ -14,8 +14,12 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from exits_jax.data.masks import check_polygons
-from exits_jax.data.object_lists import holds_masks, read_object_ids, read_object_list
-from exits_jax.export.quality import count_parts
+from exits_jax.evaluation.object_lists import (
+    holds_masks,
+    read_object_ids,
+    read_object_list,
+)
+from exits_jax.labeling.mask_quality import count_parts
 from exits_jax.stage2.annotations import CocoJson
 from exits_jax.stage2.errors import Stage2Error
 

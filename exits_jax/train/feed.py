@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from exits_jax.train.checkpoints import InputPosition
-from exits_jax.train.objectives import Batch
+from exits_jax.train.prompts import Batch
 from exits_jax.train.sharding import replicated, shard_batch
 
 _logger = logging.getLogger(__name__)

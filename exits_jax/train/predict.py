@@ -19,7 +19,8 @@ from exits_jax.ops.dense_crf import dense_mean_field, lab_of_nodes
 from exits_jax.ops.losses import box_mask
 from exits_jax.ops.resize import resize_map
 from exits_jax.ops.walk import WalkOptions
-from exits_jax.train.objectives import Batch, ImageStats, normalise
+from exits_jax.train.objectives import ImageStats, normalise
+from exits_jax.train.prompts import Batch
 
 SURE = 0.9  # probability of the cells that the clicks vouch for
 _SUREST = 0.02  # the walk is taken for no surer than this, and 1 minus it

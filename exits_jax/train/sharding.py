@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from exits_jax.ops.placement import AXES, ROWS
-from exits_jax.train.objectives import Batch
+from exits_jax.train.prompts import Batch
 
 # The first rule whose pattern is found in the path of a leaf names the axis of it that
 # is split: the wide one of each pair of layers, so that both gather the same slices.

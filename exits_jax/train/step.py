@@ -16,8 +16,8 @@ from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
 from exits_jax.ops.warp import warp_maps
-from exits_jax.train.objectives import Batch, ImageStats, LossFn, Metrics, normalise
-from exits_jax.train.prompts import batch_prompts, mirror_batch
+from exits_jax.train.objectives import ImageStats, LossFn, Metrics, normalise
+from exits_jax.train.prompts import Batch, batch_prompts, mirror_batch
 from exits_jax.train.state import TrainState
 
 

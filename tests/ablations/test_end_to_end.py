@@ -6,8 +6,8 @@ import os
 import pytest
 
 from exits_jax.ablations import __main__ as driver
-from tests import toy
-from tests.processes import FAST_COMPILE
+from tests.support import toy
+from tests.support.processes import FAST_COMPILE
 
 pytestmark = pytest.mark.slow
 ROW = "no_point_dropout"

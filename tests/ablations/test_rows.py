@@ -5,7 +5,8 @@ from itertools import combinations
 import pytest
 
 from configs.ablations import ABLATIONS, TABLES, get_config
-from exits_jax.ablations.rows import PLAIN, UsageError, read_overrides, rows_of
+from exits_jax.ablations.rows import PLAIN, read_overrides, rows_of
+from exits_jax.cli.words import UsageError
 
 BASES = ("voc", "custom:cpu", "tiny")
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.aot_search import compiler_of
 from benchmarks.aot_targets import V5E
 from benchmarks.hlo import REMATERIALISATION
-from tests.waiting import CEILING_S
+from tests.support.waiting import CEILING_S
 
 ROOT = Path(__file__).parents[2]
 DEPTH = 4

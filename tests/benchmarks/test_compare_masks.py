@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks import compare_masks
 from benchmarks.bootstrap import Interval, Resamples, in_words, interval
+from exits_jax.data import rle
 from exits_jax.data.extreme_points import clean_points
-from exits_jax.export import rle
 
 SIDE = 64
 

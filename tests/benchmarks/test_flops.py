@@ -15,7 +15,7 @@ from benchmarks.flops import (
 from configs import tiny, voc
 from exits_jax.models.params import abstract_graph, bind, init_params
 from exits_jax.models.similarity import similarity
-from exits_jax.phases.options import generator_builder
+from exits_jax.run.from_config import generator_builder
 
 BATCH = 2
 

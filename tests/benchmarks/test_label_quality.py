@@ -11,8 +11,8 @@ from benchmarks.label_quality import (
     shared_files,
 )
 from configs import custom, quickstart
-from exits_jax.export.evaluation import EvaluatedObject, summarize
-from exits_jax.phases.check_config import check_config
+from exits_jax.evaluation.iou import EvaluatedObject, summarize
+from exits_jax.run.check_config import check_config
 
 CLICKS = {
     "prompt": {"enabled": True, "sigma": 0.03},

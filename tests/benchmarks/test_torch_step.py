@@ -4,8 +4,8 @@ import pytest
 from configs import voc
 from convert_weights.exports import export
 from exits_jax.models.weights import flatten
-from exits_jax.phases.options import mesh_of
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.from_config import mesh_of
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.sharding import shard_batch
 
 torch = pytest.importorskip("torch", reason="needs the 'convert' extra")

@@ -7,7 +7,7 @@ import pytest
 from exits_jax.cli.config_files import load, read_record, shipped
 from exits_jax.cli.words import UsageError
 from exits_jax.configs import base, custom, quickstart, tiny, voc
-from tests import toy
+from tests.support import toy
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from exits_jax.__main__ import console
 from exits_jax.cli.commands import COMMANDS, PHASES, TOOLS
 from exits_jax.cli.fields import leaves, sentences, shown
 from exits_jax.configs import tiny
-from tests import toy
+from tests.support import toy
 
 WITH_FIELDS = [name for name, about in COMMANDS.items() if not about.module]
 

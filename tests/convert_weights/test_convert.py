@@ -6,7 +6,7 @@ import pytest
 from convert_weights.convert import ConversionError, convert
 from convert_weights.rules import KINDS, detect_kind
 from convert_weights.shapes import read_encoder
-from tests.checkpoints import timm as checkpoint
+from tests.support.checkpoints import timm as checkpoint
 
 
 def with_head(tensors):

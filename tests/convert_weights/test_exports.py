@@ -24,7 +24,7 @@ from exits_jax.models.mask_decoder import DecoderConfig
 from exits_jax.models.params import bind
 from exits_jax.models.vit import VitConfig
 from exits_jax.models.weights import flatten
-from tests import checkpoints, toy
+from tests.support import checkpoints, toy
 
 PARAMS = convert(checkpoints.timm(), KINDS["timm"]).params
 GENERATOR = convert(

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from convert_weights.__main__ import main
 from convert_weights.sources import SourceError, digest, files_of, read_source
-from tests import checkpoints
+from tests.support import checkpoints
 
 CONFIG = {
     "hidden_size": 8,

@@ -5,7 +5,7 @@ import pytest
 
 from convert_weights.convert import ConversionError, convert
 from convert_weights.rules import KINDS, detect_kind
-from tests import checkpoints
+from tests.support import checkpoints
 
 MASKED = {
     "decoder.mask_token": np.ones((1, 1, 4), np.float32),

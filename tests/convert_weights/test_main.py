@@ -20,8 +20,8 @@ from convert_weights.rules import KINDS
 from convert_weights.sources import digest
 from exits_jax.models import weights
 from exits_jax.models.vit import VisionTransformer, VitConfig
-from tests import checkpoints
-from tests.checkpoints import timm as checkpoint
+from tests.support import checkpoints
+from tests.support.checkpoints import timm as checkpoint
 
 REAL = (
     Path(os.environ.get("EXITS_DATA", "/nonexistent")).parent

@@ -18,7 +18,7 @@ from exits_jax.models.vit import VitConfig
 from exits_jax.models.weights import flatten
 from exits_jax.train.objectives import ImageStats
 from exits_jax.train.step import predict_step
-from tests import toy
+from tests.support import toy
 
 torch = pytest.importorskip("torch", reason="needs the 'convert' extra")
 for needed in ("onnx", "onnxscript", "onnxruntime"):

@@ -7,7 +7,7 @@ from convert_weights.convert import convert
 from convert_weights.resize import resize_patches, resize_positions
 from convert_weights.rules import KINDS
 from exits_jax.ops.resize import bicubic_matrix
-from tests import checkpoints
+from tests.support import checkpoints
 
 PARAMS = convert(checkpoints.timm(grid=4), KINDS["timm"]).params
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from convert_weights.sources import SourceError, digest, read_source
-from tests import checkpoints
+from tests.support import checkpoints
 
 
 class Attack:

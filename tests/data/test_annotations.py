@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
-from exits_jax.data.annotations import AnnotationError, CocoFile, read_instances
+from exits_jax.data.annotations import read_instances
+from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.extreme_points import points_of_record
+from exits_jax.data.records import AnnotationError
 
 WIDTH, HEIGHT = 100, 80
 POINTS = [[30, 10], [20, 25], [40, 50], [60, 30]]  # top, left, bottom, right

@@ -10,17 +10,13 @@ import pytest
 from PIL import Image
 
 from exits_jax.data import samples
-from exits_jax.data.annotations import Instance
-from exits_jax.data.batches import (
-    CropOptions,
-    label_batches,
-    train_batches,
-    trainable,
-)
-from exits_jax.data.columns import Instances
+from exits_jax.data.batches import label_batches, train_batches, trainable
 from exits_jax.data.images import ImageError
+from exits_jax.data.records import Instance
+from exits_jax.data.samples import CropOptions
+from exits_jax.data.table import Instances
 from exits_jax.ops.photometric import Changes, student_view
-from tests.waiting import CEILING_S
+from tests.support.waiting import CEILING_S
 
 OPTIONS = CropOptions(crop_size=16, cache_mb=1)
 

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.click_noise import (
     ClickNoise,
     drawn_inside,
@@ -18,7 +17,8 @@ from exits_jax.data.extreme_points import (
     points_of_record,
 )
 from exits_jax.data.masks import decode_mask
-from tests.coded_masks import coded
+from exits_jax.data.records import AnnotationError
+from tests.support.coded_masks import coded
 
 SIZE = (480, 640)
 POINTS = np.array([[300, 100], [200, 250], [310, 399], [499, 240]], np.float32)

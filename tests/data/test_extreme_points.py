@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.extreme_points import (
     clean_points,
     json_points,
     points_of_record,
 )
+from exits_jax.data.records import AnnotationError
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(
     np.any

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from exits_jax.data.extremenet import extremenet_points
-from tests.coded_masks import coded, listed
+from tests.support.coded_masks import coded, listed
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(
     np.any

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from exits_jax.data.annotations import AnnotationError
-from exits_jax.data.extreme_points import extremenet_points
+from exits_jax.data.extremenet import extremenet_points
 from exits_jax.data.masks import decode_mask
-from tests.coded_masks import coded, listed
+from exits_jax.data.records import AnnotationError
+from tests.support.coded_masks import coded, listed
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))).filter(
     np.any

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests import toy
-from tests.processes import start_processes
+from tests.support import toy
+from tests.support.processes import start_processes
 
 STEPS = 120
 

@@ -29,8 +29,8 @@ import shutil
 import pytest
 
 from exits_jax import exit_status, main
-from tests import toy
 from tests.faults import commands
+from tests.support import toy
 
 
 @pytest.fixture(scope="session")

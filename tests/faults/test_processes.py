@@ -8,8 +8,8 @@ import pytest
 
 from exits_jax import exit_status
 from tests.faults import commands
-from tests.processes import FAST_COMPILE, finish_all
-from tests.waiting import wait_until
+from tests.support.processes import FAST_COMPILE, finish_all
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

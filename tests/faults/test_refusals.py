@@ -6,8 +6,8 @@ import pytest
 
 from exits_jax import exit_status, main
 from exits_jax.phases import train
-from exits_jax.phases.workdir import Workdir
-from tests import toy
+from exits_jax.run.workdir import Workdir
+from tests.support import toy
 
 
 @pytest.fixture

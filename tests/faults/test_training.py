@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from exits_jax import exit_status, main
-from tests import toy
 from tests.faults import commands
-from tests.processes import FAST_COMPILE, finish_all
-from tests.waiting import wait_until
+from tests.support import toy
+from tests.support.processes import FAST_COMPILE, finish_all
+from tests.support.waiting import wait_until
 
 
 def _finish(flags, **options):

@@ -1,6 +1,6 @@
 import pytest
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers import csv_table
 from exits_jax.importers.write import write_items
 from tests.importers import made

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers.cvat_keypoints import read
 from exits_jax.importers.items import ImageItem, ObjectItem, Rejected
 

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers import cvat_xml, xml_files
 from exits_jax.importers.cvat_xml import read
 from exits_jax.importers.items import ImageItem, ObjectItem, Rejected

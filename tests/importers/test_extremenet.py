@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers import extremenet
 from exits_jax.importers.write import write_items
 from tests.importers import made

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import ml_collections as mlc
 import pytest
 
-from exits_jax.data.annotations import AnnotationError, read_instances
-from exits_jax.data.records import TooManySkipped
+from exits_jax.data.annotations import read_instances
+from exits_jax.data.records import AnnotationError, TooManySkipped
 from exits_jax.importers import kinds
 from exits_jax.importers.items import Rejected
 from exits_jax.phases import imports
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.workdir import ConfigError, Workdir
 from tests.importers import made, sources
 
 

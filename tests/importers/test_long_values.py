@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers import kinds
 from exits_jax.importers.items import Rejected
 from exits_jax.importers.json_files import outline_of, short

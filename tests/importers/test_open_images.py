@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers import open_images
 from exits_jax.importers.write import write_items
 from tests.importers import made

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from pycocotools.coco import COCO
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.importers import write as write_module
 from exits_jax.importers.items import ImageItem, Rejected
 from exits_jax.importers.write import write_items

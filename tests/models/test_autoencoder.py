@@ -9,7 +9,7 @@ from flax import nnx
 
 from exits_jax.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from exits_jax.models.vit import VitConfig
-from tests.modules import compiled, drawn
+from tests.support.modules import compiled, drawn
 
 ENCODER = VitConfig(dim=8, depth=1, heads=2, patch_size=4, position_grid=4)
 GRID, SIDE = 4, 16

@@ -9,8 +9,8 @@ from flax import nnx
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import DecoderConfig, MaskDecoder
 from exits_jax.models.vit import VitConfig
-from tests import reference
-from tests.modules import compiled, drawn
+from tests.support import reference
+from tests.support.modules import compiled, drawn
 
 AREA = {"small": 500.0, "medium": 5000.0, "large": 50000.0}
 SCALE = {"small": 0.5, "medium": 1.0, "large": 2.0}

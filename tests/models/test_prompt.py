@@ -9,7 +9,7 @@ from exits_jax.models.params import abstract_graph, bind, init_params
 from exits_jax.models.prompt import GAIN, PromptConfig, PromptEmbedding, PromptSkip
 from exits_jax.models.vit import VitConfig
 from exits_jax.ops.prompts import NUM_CHANNELS
-from tests.modules import compiled, drawn
+from tests.support.modules import compiled, drawn
 
 SIZE, MASK = 32, 16
 WALK = NUM_CHANNELS - 1

@@ -7,7 +7,7 @@ from flax import nnx
 
 from exits_jax.models.similarity import similarity
 from exits_jax.models.vit import VisionTransformer, VitConfig
-from tests.modules import drawn
+from tests.support.modules import drawn
 
 
 @cache

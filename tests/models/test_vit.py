@@ -19,8 +19,8 @@ from exits_jax.models.vit import (
     sincos_table,
     vit_config,
 )
-from tests import reference
-from tests.modules import compiled, drawn
+from tests.support import reference
+from tests.support.modules import compiled, drawn
 
 TOY = VitConfig(dim=16, depth=3, heads=2, patch_size=8, position_grid=4)
 

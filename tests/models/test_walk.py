@@ -7,8 +7,9 @@ from flax import nnx
 
 from exits_jax.models.vit import VisionTransformer, VitConfig
 from exits_jax.models.walk import walk_map
-from exits_jax.ops.walk import Clicks, WalkOptions, walk_probability
-from tests.modules import drawn
+from exits_jax.ops.clicks import Clicks
+from exits_jax.ops.walk import WalkOptions, walk_probability
+from tests.support.modules import drawn
 
 TOY = VitConfig(dim=16, depth=3, heads=2, patch_size=8, position_grid=4)
 CLICKS = Clicks(

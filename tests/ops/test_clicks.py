@@ -12,7 +12,7 @@ from exits_jax.ops.clicks import (
     clicks_or_midpoints,
     polygon_depth,
 )
-from tests import reference
+from tests.support import reference
 
 SIZE, GRID = 64, 8
 BOX = (12.0, 10.0, 52.0, 56.0)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exits_jax.ops.dense_crf import dense_mean_field, lab, lab_of_nodes
-from tests import reference
+from tests.support import reference
 
 SIDE = 6
 OPTIONS = {

@@ -5,7 +5,7 @@ import pytest
 
 from exits_jax.ops.clicks import Clicks
 from exits_jax.ops.held_out import held_out_check, touch_check
-from tests import reference
+from tests.support import reference
 
 NUM_POINTS = 16
 SEEDS = [5, 6, 9, 10]

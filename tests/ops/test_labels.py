@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from exits_jax.ops.labels import drop_points, supervision
 from exits_jax.ops.points import InitialPoints
 from exits_jax.ops.retrieval import PseudoPoints
-from tests import reference
+from tests.support import reference
 
 NUM_POINTS = 16
 few = settings(deadline=None, max_examples=20)

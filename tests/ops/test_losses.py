@@ -15,7 +15,7 @@ from exits_jax.ops.losses import (
     point_loss,
     robust_loss,
 )
-from tests import reference
+from tests.support import reference
 
 few = settings(deadline=None, max_examples=20)
 unit = st.floats(0, 1, width=32)

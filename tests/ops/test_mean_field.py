@@ -15,7 +15,7 @@ from exits_jax.ops import mean_field as module
 from exits_jax.ops.losses import box_mask
 from exits_jax.ops.resize import resize_bilinear, resize_map
 from exits_jax.train.objectives import ImageStats, normalise
-from tests import reference
+from tests.support import reference
 
 DATA = Path(os.environ.get("EXITS_DATA", "/nonexistent")) / "coco_mini"
 

@@ -15,7 +15,7 @@ from exits_jax.data.augment import (
 )
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.images import read_image
-from exits_jax.data.scenes import draw_scene
+from exits_jax.datasets.scenes import draw_scene
 from exits_jax.ops.photometric import Changes, student_view
 
 SIZE = 96

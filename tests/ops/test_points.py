@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exits_jax.ops.points import initial_points
-from tests import reference
+from tests.support import reference
 
 CROP, PATCH = 64, 16  # a grid of 4 x 4
 WHOLE = (0, 0, CROP, CROP)

@@ -12,7 +12,7 @@ from exits_jax.ops.propagation import (
     propagation_scores,
     transition_power,
 )
-from tests import reference
+from tests.support import reference
 
 NUM_POINTS = 6
 few = settings(deadline=None, max_examples=20)

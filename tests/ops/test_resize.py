@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from exits_jax.ops.resize import bicubic_matrix, resize_bilinear, resize_map
-from tests import reference
+from tests.support import reference
 
 SIZES = [(6, 3), (6, 12), (6, 4), (4, 14), (5, 7)]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
-from tests import reference
+from tests.support import reference
 
 PAPER = {"num_hops": 3, "fg_threshold": 1e-3, "bg_threshold": -1e-4}
 few = settings(deadline=None, max_examples=15)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exits_jax.ops.ridge import ridge_probability
-from tests import reference
+from tests.support import reference
 
 NUM_CELLS, DIM = 25, 6
 OPTIONS = {"shrinkage": 3.0, "num_rounds": 3, "keep": 0.5}

@@ -11,7 +11,7 @@ from exits_jax.ops.transition import (
     sinkhorn_scales,
     transition_matrix,
 )
-from tests import reference
+from tests.support import reference
 
 similarities = hnp.arrays(
     np.float32, (2, 6, 6), elements=st.floats(0.125, 1.0, width=32)

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exits_jax.ops.clicks import Clicks
 from exits_jax.ops.walk import (
-    Clicks,
     WalkOptions,
     log_ratio,
     nearest_transitions,
     walk_cells,
     walk_probability,
 )
-from tests import reference
+from tests.support import reference
 
 SIZE, GRID, DIM = 64, 8, 5
 NUM_CELLS = GRID * GRID

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from exits_jax import exit_status, main
-from tests import toy
+from tests.support import toy
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from exits_jax.phases.options import generator_builder
-from exits_jax.phases.weights import load_params, random_params
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.from_config import generator_builder
+from exits_jax.run.starting_weights import load_params, random_params
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.checkpoints import CheckpointError, Checkpoints, InputPosition
 from exits_jax.train.sharding import make_mesh, shardings
 from exits_jax.train.state import TrainState
-from tests import toy
+from tests.support import toy
 
 POSITION = InputPosition(0, 4, 100, 7)
 

@@ -10,8 +10,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from exits_jax import exit_status, main
-from exits_jax.export import rle
-from tests import toy
+from exits_jax.data import rle
+from tests.support import toy
 
 GROUPS = {"all", "small", "medium", "large", "separated"}
 VALUES = {"object_miou", "class_miou", "count", "clicks_hit"}

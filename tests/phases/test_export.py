@@ -4,10 +4,10 @@ import logging
 import ml_collections as mlc
 import pytest
 
-from exits_jax.export.formats import KINDS, OUTLINES
+from exits_jax.exporters.formats import KINDS, OUTLINES
 from exits_jax.phases import export
-from exits_jax.phases.workdir import ConfigError, Workdir
-from tests.export import drawn
+from exits_jax.run.workdir import ConfigError, Workdir
+from tests.support import drawn_masks
 
 
 def config(**changes):
@@ -26,7 +26,7 @@ def config(**changes):
 
 @pytest.fixture
 def workdir(tmp_path):
-    drawn.write(tmp_path, drawn.content(drawn.OBJECTS.values()))
+    drawn_masks.write(tmp_path, drawn_masks.content(drawn_masks.OBJECTS.values()))
     return Workdir(tmp_path)
 
 
@@ -38,7 +38,7 @@ def test_the_masks_of_the_run_go_to_a_folder_named_by_the_format(workdir, caplog
     with caplog.at_level(logging.INFO, "exits_jax"):
         export.run(config(), workdir)
     counts = report_of(workdir / "export/voc")["counts"]
-    assert counts["written"] == len(drawn.OBJECTS)
+    assert counts["written"] == len(drawn_masks.OBJECTS)
     assert f"export voc: {workdir.path}/export/voc" in caplog.text
     assert "10 objects on 2 images, 0 left out" in caplog.text
     assert "10 objects lose their score" in caplog.text
@@ -46,7 +46,9 @@ def test_the_masks_of_the_run_go_to_a_folder_named_by_the_format(workdir, caplog
 
 def test_source_and_folder_can_be_named(workdir, tmp_path):
     (tmp_path / "other").mkdir()
-    path = drawn.write(tmp_path / "other", drawn.content([drawn.OBJECTS["line"]]))
+    path = drawn_masks.write(
+        tmp_path / "other", drawn_masks.content([drawn_masks.OBJECTS["line"]])
+    )
     out = tmp_path / "chosen"
     export.run(config(source=str(path), out=str(out), kind="labelme"), workdir)
     assert report_of(out)["counts"]["written"] == 1
@@ -126,7 +128,9 @@ def test_a_tolerance_leaves_vertices_out_and_says_what_that_costs(
         export.run(config(kind=kind, tolerance_px=1.0), workdir)
     report = report_of(workdir / "export" / kind)
     outlines = report["outlines"]
-    assert outlines["objects"] == report["counts"]["written"] == len(drawn.OBJECTS)
+    assert (
+        outlines["objects"] == report["counts"]["written"] == len(drawn_masks.OBJECTS)
+    )
     assert outlines["vertices"] < 0.75 * outlines["vertices_exact"]
     assert 0.8 < outlines["iou_min"] < outlines["iou_mean"] < 1
     line = "IoU with the exact masks: mean {iou_mean:.3f}, least {iou_min:.3f} "

@@ -8,16 +8,17 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from exits_jax import exit_status, main
-from exits_jax.data.annotations import CocoFile, TooManySkipped
-from exits_jax.phases import generate, label
-from exits_jax.phases.inputs import instances
-from exits_jax.phases.merge import merge
-from exits_jax.phases.options import generator_builder
-from exits_jax.phases.parts import Parts, count_unreadable, find_kept, read_parts
-from exits_jax.phases.prepare import read_problems
-from exits_jax.phases.workdir import Workdir
+from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.records import TooManySkipped
+from exits_jax.labeling import label
+from exits_jax.labeling.merge import merge
+from exits_jax.labeling.part_files import Parts, count_unreadable, find_kept, read_parts
+from exits_jax.phases import generate
+from exits_jax.run.from_config import generator_builder
+from exits_jax.run.prepared import instances, read_problems
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.sharding import make_mesh, replicate
-from tests import many_objects, toy
+from tests.support import many_objects, toy
 
 NUM_OBJECTS = 30  # in batches of 4 and parts of 8: the last part has 6
 

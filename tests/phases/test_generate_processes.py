@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from exits_jax import exit_status, main
-from tests import many_objects, processes, toy
-from tests.waiting import wait_until
+from tests.support import many_objects, processes, toy
+from tests.support.waiting import wait_until
 
 NUM_OBJECTS, NUM_PARTS = 2000, 20
 pytestmark = pytest.mark.slow

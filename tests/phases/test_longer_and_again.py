@@ -7,7 +7,7 @@ import pytest
 
 from exits_jax import __main__ as command
 from exits_jax import exit_status
-from tests import toy
+from tests.support import toy
 
 
 @pytest.fixture

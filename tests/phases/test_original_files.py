@@ -9,8 +9,8 @@ import pytest
 
 from configs import coco, lvis, voc
 from exits_jax import exit_status, main
-from tests import toy
-from tests.voc_tree import Tree
+from tests.support import toy
+from tests.support.voc_tree import Tree
 
 FORMATS = Path(os.environ.get("EXITS_DATA", "/nonexistent")) / "formats"
 needs_data = pytest.mark.skipif(

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from exits_jax import exit_status, main
-from exits_jax.data.annotations import AnnotationError
 from exits_jax.data.coco_file import ById, CocoFile
-from exits_jax.export.coco import Skip, write_coco
-from exits_jax.phases.prepare import check_split, read_problems
-from exits_jax.phases.workdir import Workdir
-from tests import toy
+from exits_jax.data.records import AnnotationError
+from exits_jax.labeling.pseudo_masks import Skip, write_coco
+from exits_jax.phases.prepare import check_split
+from exits_jax.run.prepared import read_problems
+from exits_jax.run.workdir import Workdir
+from tests.support import toy
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from exits_jax import exit_status, main
-from exits_jax.data.annotations import Instances, read_instances
-from exits_jax.phases.prepare import columns_folder
-from exits_jax.phases.workdir import Workdir
-from tests import toy
+from exits_jax.data.annotations import read_instances
+from exits_jax.data.table import Instances
+from exits_jax.run.prepared import columns_folder
+from exits_jax.run.workdir import Workdir
+from tests.support import toy
 
 
 @pytest.fixture

@@ -12,20 +12,20 @@ from safetensors.numpy import load_file, save_file
 from convert_weights.__main__ import main as convert
 from exits_jax import exit_status, main
 from exits_jax.data.batches import label_batches
+from exits_jax.labeling.label import Models, logits_of
 from exits_jax.models.weights import flatten
-from exits_jax.phases.inputs import instances
-from exits_jax.phases.label import Models, logits_of
-from exits_jax.phases.options import crop_options, generator_builder
-from exits_jax.phases.weights import (
-    WeightsError,
+from exits_jax.run.check_weights import WeightsError
+from exits_jax.run.from_config import crop_options, generator_builder
+from exits_jax.run.prepared import instances
+from exits_jax.run.starting_weights import (
     file_generator,
     load_params,
     random_params,
     with_prompt,
 )
-from exits_jax.phases.workdir import Workdir
+from exits_jax.run.workdir import Workdir
 from exits_jax.train.sharding import host_copy, make_mesh, replicate
-from tests import toy
+from tests.support import toy
 
 KERNEL = "['prompt']['embedding']['linear']['kernel']"
 ENABLED = {"prompt.enabled": True, "prompt.walk": False}

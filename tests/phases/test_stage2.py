@@ -10,7 +10,7 @@ import pytest
 from configs import tiny
 from exits_jax import exit_status, main
 from exits_jax.phases import stage2
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.workdir import ConfigError, Workdir
 
 PROGRAM = f"""#!{sys.executable}
 import json, signal, sys, time

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from exits_jax import exit_status, main
-from exits_jax.phases import runs
-from tests import toy
+from exits_jax.run import training
+from tests.support import toy
 
 
 def _without_masks(source):
@@ -63,9 +63,9 @@ def resumed(dataset, tmp_path_factory, whole_run):
 
         return step
 
-    jitted_step = runs.jitted_step
+    jitted_step = training.jitted_step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "jitted_step", breaking)
+        patch.setattr(training, "jitted_step", breaking)
         with pytest.raises(RuntimeError, match="went away"):
             main.run(config)
         assert toy.checkpoint(workdir, "train")["step"] == 10
@@ -108,10 +108,10 @@ def test_sigterm_saves_and_the_same_command_goes_on_bit_for_bit(
 
         return step
 
-    jitted_step = runs.jitted_step
+    jitted_step = training.jitted_step
     workdir = tmp_path / "stopped"
     config = toy.config_for(dataset, workdir)
-    monkeypatch.setattr(runs, "jitted_step", stopping)
+    monkeypatch.setattr(training, "jitted_step", stopping)
     assert main.run(config) == exit_status.TRY_AGAIN
     monkeypatch.undo()
     said = capsys.readouterr().err

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from exits_jax import exit_status, main
-from tests import toy
+from tests.support import toy
 
 
 def _boxes_only(source):

@@ -9,7 +9,7 @@ from configs import tiny
 from convert_weights.__main__ import main as convert
 from exits_jax import exit_status, main
 from exits_jax.predict.predictor import Predictor
-from tests import toy
+from tests.support import toy
 
 # Clicks, a walk that joins the generator, and a refinement: all that decides a mask.
 WITH_CLICKS = {

@@ -10,8 +10,8 @@ from PIL import Image
 from exits_jax import __main__ as command
 from exits_jax import exit_status
 from exits_jax.configs import base
-from exits_jax.export import rle
-from exits_jax.phases import label
+from exits_jax.data import rle
+from exits_jax.labeling import label
 
 
 def predict(*words):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests import many_objects, toy
-from tests.waiting import CEILING_S, wait_until
+from tests.support import many_objects, toy
+from tests.support.waiting import CEILING_S, wait_until
 
 
 @pytest.mark.slow

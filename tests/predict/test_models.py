@@ -9,12 +9,12 @@ from safetensors.numpy import save_file
 
 from convert_weights.__main__ import main as convert
 from exits_jax import exit_status, main
+from exits_jax.labeling.model_source import find_model, of_run
 from exits_jax.models.weights import flatten
-from exits_jax.phases.model_source import find_model, of_run
-from exits_jax.phases.weights import WeightsError
-from exits_jax.phases.workdir import Workdir
 from exits_jax.predict.predictor import Predictor
-from tests import checkpoints, toy
+from exits_jax.run.check_weights import WeightsError
+from exits_jax.run.workdir import Workdir
+from tests.support import checkpoints, toy
 
 CLICKS = [[20.0, 5.0], [5.0, 20.0], [20.0, 35.0], [38.0, 20.0]]
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from exits_jax.data.images import read_image
-from exits_jax.export import rle
-from exits_jax.predict.errors import ClickError, ImageError, NoImageSet
+from exits_jax.data import rle
+from exits_jax.data.images import ImageError, read_image
+from exits_jax.predict.errors import ClickError, NoImageSet
 from exits_jax.predict.predictor import Predictor, as_pixels
 
 CLICKS = [[20.0, 5.0], [5.0, 20.0], [20.0, 35.0], [38.0, 20.0]]

@@ -8,9 +8,9 @@ import pytest
 
 from convert_weights.__main__ import main as convert
 from exits_jax.data.images import read_image
-from exits_jax.phases.model_source import find_model
+from exits_jax.labeling.model_source import find_model
 from exits_jax.predict.predictor import Predictor
-from tests.toy import ROOT
+from tests.support.toy import ROOT
 
 torch = pytest.importorskip("torch", reason="needs the 'convert' extra")
 for needed in ("onnx", "onnxscript", "onnxruntime"):

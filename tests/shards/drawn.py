@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from exits_jax.shards.builder import ExitsCoco, Source
+from exits_jax.shards.builder import ExitsCoco
+from exits_jax.shards.source import Source
 
 WIDTH, HEIGHT = 400, 330  # as PNG about 400 kB of noise: two or three in 1 MB
 NAMES = (

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from exits_jax.data.annotations import AnnotationError, read_instances
-from exits_jax.shards.builder import BUILDERS, ExitsCustom, PackError, Source
-from tests import toy
+from exits_jax.data.annotations import read_instances
+from exits_jax.data.records import AnnotationError
+from exits_jax.shards.builder import BUILDERS, ExitsCustom
+from exits_jax.shards.packing import PackError
+from exits_jax.shards.source import Source
 from tests.shards import drawn
-from tests.waiting import CEILING_S
+from tests.support import toy
+from tests.support.waiting import CEILING_S
 
 
 def test_plain_tfds_reads_every_field(source, packed):

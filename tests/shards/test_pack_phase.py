@@ -3,12 +3,12 @@ import shutil
 
 import pytest
 
-from exits_jax.data.annotations import AnnotationError
+from exits_jax.data.records import AnnotationError
 from exits_jax.phases import pack, prepare
-from exits_jax.phases.workdir import ConfigError, Workdir
+from exits_jax.run.workdir import ConfigError, Workdir
 from exits_jax.shards.reader import ShardedImages
-from tests import toy
 from tests.shards import drawn
+from tests.support import toy
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from exits_jax.data.images import read_image
-from exits_jax.shards.builder import ExitsCoco, Source
+from exits_jax.shards.builder import ExitsCoco
 from exits_jax.shards.reader import ShardedImages
+from exits_jax.shards.source import Source
 
 DATA = os.environ.get("EXITS_DATA")
 pytestmark = pytest.mark.skipif(

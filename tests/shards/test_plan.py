@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exits_jax.data.columns import Instances
+from exits_jax.data.table import Instances
 from exits_jax.shards.source import PackedImage, Split
 
 

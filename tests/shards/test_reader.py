@@ -14,7 +14,7 @@ from PIL import Image
 from exits_jax.data.annotations import read_instances
 from exits_jax.data.images import ImageError, read_image
 from exits_jax.data.samples import CropOptions, SampleReader
-from exits_jax.data.stream import start
+from exits_jax.data.workers import start
 from exits_jax.shards.reader import ShardedImages, attach
 from exits_jax.shards.storage import ShardError
 from tests.shards import drawn

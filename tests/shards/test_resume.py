@@ -9,12 +9,12 @@ import tensorflow_datasets as tfds
 
 from exits_jax.data.images import ImageError
 from exits_jax.shards import writer
-from exits_jax.shards.builder import PackError
+from exits_jax.shards.packing import PackError
 from exits_jax.shards.reader import ShardedImages
 from exits_jax.shards.storage import ShardError
-from tests import toy
 from tests.shards import drawn
-from tests.waiting import CEILING_S, wait_until
+from tests.support import toy
+from tests.support.waiting import CEILING_S, wait_until
 
 # Packs a folder and is killed before it writes its shard number `sys.argv[3]`.
 KILLED = """

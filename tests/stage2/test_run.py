@@ -15,7 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from exits_jax.stage2.__main__ import main
-from tests.waiting import CEILING_S, wait_until
+from tests.support.waiting import CEILING_S, wait_until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs/mmdet/condinst_vit_tiny.py"

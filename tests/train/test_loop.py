@@ -12,17 +12,12 @@ import pytest
 
 from exits_jax.train import feed, stopping
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
-from exits_jax.train.loop import (
-    Cadence,
-    Input,
-    InputChanged,
-    Preempted,
-    TooManyUnreadable,
-    UnknownMetric,
-    fit,
-)
+from exits_jax.train.feed import Input
+from exits_jax.train.loop import Cadence, InputChanged, fit
 from exits_jax.train.sharding import make_mesh, replicate
 from exits_jax.train.state import TrainState
+from exits_jax.train.stopping import Preempted
+from exits_jax.train.window import TooManyUnreadable, UnknownMetric
 
 POSITION = InputPosition(0, 4, 100, 7)
 

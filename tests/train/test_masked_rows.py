@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from exits_jax.data.batches import CropOptions, train_batches
-from exits_jax.data.columns import Instances
+from exits_jax.data.batches import train_batches
 from exits_jax.data.records import Instance
+from exits_jax.data.samples import CropOptions
+from exits_jax.data.table import Instances
 from exits_jax.models.autoencoder import AutoencoderConfig, MaskedAutoencoder
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.models.mask_decoder import DecoderConfig
@@ -24,7 +25,7 @@ from exits_jax.train.objectives import (
 )
 from exits_jax.train.state import TrainState
 from exits_jax.train.step import PointOptions, label_step, train_step
-from tests.toy import model
+from tests.support.toy import model
 
 SIZE, PATCH, ROWS = 32, 8, 4
 STATS, CRF = ImageStats(), CrfOptions(num_rounds=2)

@@ -9,7 +9,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from exits_jax.train.metric_log import MetricLog
-from tests import toy
+from tests.support import toy
 
 
 def _log(folder, run, steps, *, first_step=0):

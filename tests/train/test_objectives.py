@@ -17,7 +17,7 @@ from exits_jax.train.objectives import (
     mil_objective,
     normalise,
 )
-from tests.toy import model
+from tests.support.toy import model
 
 SIZE, PATCH = 32, 8
 ENCODER = VitConfig(

@@ -25,7 +25,7 @@ from exits_jax.train.objectives import (
 from exits_jax.train.prompts import NO_NOISE, PromptNoise, batch_prompts, mirror_batch
 from exits_jax.train.sharding import make_mesh, shard_batch, shardings
 from exits_jax.train.step import predict_step
-from tests.toy import model
+from tests.support.toy import model
 
 SIZE, PATCH, ROWS = 32, 8, 8
 GRID = SIZE // PATCH

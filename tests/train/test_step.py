@@ -29,7 +29,7 @@ from exits_jax.train.step import (
     train_step,
     with_student_view,
 )
-from tests.toy import model
+from tests.support.toy import model
 
 SIZE, PATCH, ROWS = 32, 8, 4
 ENCODER = VitConfig(

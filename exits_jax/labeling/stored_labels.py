@@ -1,0 +1,199 @@
+"""Labels of the training objects, made once by the walk and kept in the workdir.
+
+The objects are cut into parts; part k belongs to process k % number of processes, and a
+restart keeps the parts that are there. The first process puts them into one file that
+every later step, process and worker maps into memory.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections as mlc
+import numpy as np
+from jax.experimental import multihost_utils
+
+from exits_jax.data.batches import label_batches
+from exits_jax.data.label_store import LabelStore
+from exits_jax.data.table import Instances
+from exits_jax.files.atomic import whole_path
+from exits_jax.files.json_files import json_text, write_json
+from exits_jax.labeling.check_walk import check_walk
+from exits_jax.labeling.device_memory import Pieces
+from exits_jax.labeling.label import ROWS
+from exits_jax.labeling.model_source import walk_encoder
+from exits_jax.run.fingerprints import digest_of_folder, digest_of_params
+from exits_jax.run.from_config import (
+    crop_options,
+    dense_crf_of,
+    extractor_graph,
+    image_stats,
+    walk_options,
+)
+from exits_jax.run.prepared import columns_folder
+from exits_jax.run.workdir import Workdir
+from exits_jax.train.predict import refined_logits, walk_logits, walk_of
+from exits_jax.train.progress import Progress
+from exits_jax.train.sharding import make_mesh, replicate, shard_batch, split_rows
+
+_logger = logging.getLogger(__name__)
+PART = 4096  # objects of a part, about
+
+
+def stored_labels(
+    config: mlc.ConfigDict, workdir: Workdir, objects: Instances
+) -> LabelStore:
+    """The labels of `objects`, made now as far as no earlier run has made them."""
+    encoder = walk_encoder(config, workdir)
+    walk = walk_options(config)
+    grid = config.crop.size // config.model.patch_size
+    store = LabelStore(
+        workdir / "labels" / "labels.npy", grid=grid, mask_grid=config.dense_crf.grid
+    )
+    key = {
+        "prepared objects": digest_of_folder(columns_folder(workdir, "train")),
+        "positions": hashlib.sha256(np.asarray(objects.position).tobytes()).hexdigest(),
+        "encoder": digest_of_params([encoder]),
+        "walk": [list(walk.layers), walk.feature_block, walk.options._asdict()],
+        "dense_crf": config.dense_crf.to_dict(),
+        "click_depth": config.generate.click_depth,
+        "crop": [config.crop.size, config.crop.test_margin],
+    }
+    key = json.loads(json_text(key))
+    folder = workdir / "labels"
+    if jax.process_index() == 0:
+        _begin(folder, key)
+    _wait("labels are begun")
+    if not (folder / "labels.npy").exists():
+        check_walk(config, encoder, objects)
+        _make_parts(config, folder / "parts", objects, encoder, walk)
+        _wait("labels are made")
+        if jax.process_index() == 0:
+            _join_parts(folder, len(objects))
+        _wait("labels are joined")
+    return store
+
+
+def _begin(folder: Path, key: dict[str, Any]) -> None:
+    """An empty folder, or the one of an earlier run with the same key."""
+    note = folder / "made_by.json"
+    if note.exists() and json.loads(note.read_text()) == key:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    (folder / "parts").mkdir(parents=True)
+    write_json(note, key)
+
+
+def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None:
+    """Makes the parts of this process that are not there, each file whole or not."""
+    batch = config.generate.batch_size
+    size = -(-PART // batch) * batch
+    starts = range(0, len(objects), size)
+    mine = starts[jax.process_index() :: jax.process_count()]
+    missing = [start for start in mine if not _part(folder, start).exists()]
+    if not missing:
+        return
+    total = sum(min(size, len(objects) - start) for start in mine)
+    todo = sum(min(size, len(objects) - start) for start in missing)
+    mesh = make_mesh(devices=jax.local_devices())
+    label = Pieces(
+        _labels_of(config, mesh, replicate(mesh, encoder), walk),
+        num_rows=batch,
+        num_devices=mesh.size,
+    )
+    progress = Progress(
+        "labels", total=total, unit="object", initial=total - todo, warm_up=1
+    )
+    with progress:
+        progress.doing("compiling")
+        for start in missing:
+            rows = np.arange(start, min(start + size, len(objects)))
+            made = _rows(config, label, objects.select(rows), progress)
+            _save(_part(folder, start), np.concatenate(list(made)))
+
+
+def _rows(config, label: Pieces, objects: Instances, progress: Progress):
+    """Rows of labels, batch by batch; of images that cannot be read they are zeros."""
+    batches = label_batches(
+        objects,
+        crop_options(config),
+        batch=config.generate.batch_size,
+        num_workers=config.data.num_workers,
+        num_threads=config.data.num_threads,
+        skip_unreadable=config.data.on_bad == "skip",
+    )
+    with contextlib.closing(batches):
+        for rows in batches:
+            found = label.finish(label.start({name: rows[name] for name in ROWS}))
+            is_object = rows["index"] >= 0
+            found = found * rows["valid"][:, None]
+            progress.advance(int(is_object.sum()))
+            yield found[is_object]
+
+
+def _labels_of(config: mlc.ConfigDict, mesh, encoder, walk):
+    """A compiled function from rows to rows of the store."""
+    follow = partial(
+        walk_of,
+        extractor_graph(config),
+        stats=image_stats(config),
+        walk=walk,
+    )
+    crf = dense_crf_of(config)
+
+    @partial(jax.jit, out_shardings=split_rows(mesh))
+    def label(params, batch):
+        found = follow(params, batch)
+        refined = refined_logits(
+            walk_logits(found),
+            batch,
+            crf=crf,
+            click_depth=config.generate.click_depth,
+            cut=0.5,
+        )
+        flat = [x.reshape(x.shape[0], -1) for x in (found, jax.nn.sigmoid(refined))]
+        return jnp.rint(255 * jnp.concatenate(flat, axis=1)).astype(jnp.uint8)
+
+    return lambda rows: label(encoder, shard_batch(mesh, rows))
+
+
+def _join_parts(folder: Path, num_objects: int) -> None:
+    """One file of all parts, whole or not at all."""
+    parts = sorted((folder / "parts").glob("*.npy"))
+    width = np.load(parts[0], mmap_mode="r").shape[1]
+    with whole_path(folder / "labels.npy") as draft:
+        rows = np.lib.format.open_memmap(
+            draft, mode="w+", dtype=np.uint8, shape=(num_objects, width)
+        )
+        offset = 0
+        for path in parts:
+            part = np.load(path, mmap_mode="r")
+            rows[offset : offset + len(part)] = part
+            offset += len(part)
+        rows.flush()
+        if offset != num_objects:
+            raise RuntimeError(f"{offset} of {num_objects} objects have labels.")
+    shutil.rmtree(folder / "parts")
+
+
+def _part(folder: Path, start: int) -> Path:
+    return folder / f"{start:09d}.npy"
+
+
+def _save(path: Path, rows: np.ndarray) -> None:
+    with whole_path(path) as draft, draft.open("wb") as file:
+        np.save(file, rows)
+
+
+def _wait(name: str) -> None:
+    """Until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

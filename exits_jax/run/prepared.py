@@ -1,0 +1,82 @@
+"""What `prepare` let through, and what it left out."""
+
+import json
+from pathlib import Path
+
+import ml_collections as mlc
+
+from exits_jax.data.batches import trainable
+from exits_jax.data.images import ImageError
+from exits_jax.data.records import Problem
+from exits_jax.data.table import Instances
+from exits_jax.run.workdir import ConfigError, Workdir
+
+
+def columns_folder(workdir: Workdir, split: str) -> Path:
+    """Where the objects of a split stand as columns."""
+    return workdir / "annotations" / f"{split}_columns"
+
+
+def read_problems(workdir: Workdir, split: str) -> list[Problem]:
+    """What `prepare` left out of a split."""
+    rows = json.loads((workdir / "annotations" / f"{split}_skipped.json").read_text())
+    return [Problem(**row) for row in rows]
+
+
+def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> Instances:
+    """The objects that `prepare` let through, crowds left out.
+
+    Raises:
+        ConfigError: If the columns that `prepare` wrote are gone.
+        ShardError: If `data.shards` cannot be read.
+    """
+    try:
+        found = Instances.open(columns_folder(workdir, split))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error} Prepare again with --redo=prepare.") from error
+    return _with_shards(config, workdir, split, found.select(~found.is_crowd))
+
+
+def training_instances(config: mlc.ConfigDict, workdir: Workdir) -> Instances:
+    """The objects large enough to learn from.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    everything = instances(config, workdir, "train")
+    chosen = trainable(
+        everything, min_area=config.data.min_area_px, min_side=config.data.min_side_px
+    )
+    if not chosen:
+        raise ConfigError(
+            f"None of the {len(everything)} objects in {config.data.train} has a box "
+            f"of more than data.min_area_px = {config.data.min_area_px} px."
+        )
+    return chosen
+
+
+def _with_shards(
+    config: mlc.ConfigDict, workdir: Workdir, split: str, found: Instances
+) -> Instances:
+    """The objects with the pixels of a packed data set, if there is one to read."""
+    data = config.data
+    if not data.shards:
+        return found
+    try:  # TFDS is an extra, and slow to load
+        from exits_jax.shards.builder import BUILDERS
+        from exits_jax.shards.reader import ShardedImages, attach
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("exits_jax"):
+            raise
+        raise ConfigError(
+            f"data.shards needs the package {error.name}: pip install "
+            "'exits-jax[shards]'."
+        ) from error
+    folder = BUILDERS[data.name].folder_in(data.shards)
+    try:
+        images = ShardedImages(folder, split, cache=data.shard_cache or None)
+        return attach(found, images, workdir.facts("prepare")["images"][split])
+    except (KeyError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ConfigError(f"data.shards: {error.args[0]}") from error

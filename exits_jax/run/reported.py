@@ -1,0 +1,98 @@
+"""What is expected to go wrong, said on stderr without a traceback."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import jax
+
+from exits_jax.data.images import ImageError
+from exits_jax.data.records import AnnotationError, TooManySkipped
+from exits_jax.data.workers import WorkerLost
+from exits_jax.exit_status import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    PARTIAL,
+    TRY_AGAIN,
+    USAGE,
+)
+from exits_jax.run.check_weights import WeightsError
+from exits_jax.run.child import ChildEnded
+from exits_jax.run.workdir import ConfigError
+from exits_jax.train.checkpoints import CheckpointError
+from exits_jax.train.device_errors import explain
+from exits_jax.train.loop import InputChanged
+from exits_jax.train.progress import is_for_stderr
+from exits_jax.train.stopping import Preempted
+from exits_jax.train.window import TooManyUnreadable, UnknownMetric
+
+
+def status_of(action: Callable[[], object]) -> int:
+    """Does something; returns the exit status.
+
+    A flag or field that makes no sense or a workdir in other use (2), annotations,
+    images, weights or checkpoints that cannot be used (3), too many bad records or
+    images (4), losses that are not finite, devices out of memory or another process
+    lost (1), a stop from outside (75 with the state saved, 130).
+    """
+    try:
+        action()
+    except (ConfigError, InputChanged, UnknownMetric) as error:
+        return fail(error, USAGE)
+    except (TooManySkipped, TooManyUnreadable) as error:
+        return fail(error, PARTIAL)
+    except (
+        AnnotationError,
+        CheckpointError,
+        FileNotFoundError,
+        ImageError,
+        WeightsError,
+    ) as error:
+        return fail(error, BAD_INPUT)
+    except (FloatingPointError, WorkerLost) as error:
+        return fail(error, FAILED)
+    except ChildEnded as error:
+        return error.status if error.status > 0 else fail(error, FAILED)
+    except Preempted as error:
+        return fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        said = explain(error)  # a lost process comes as a ValueError too
+        if said is None:
+            raise
+        status = fail(said, FAILED)
+        if jax.process_count() > 1:
+            # An orderly end would wait for the lost process, then abort with a trace.
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+    except KeyboardInterrupt:
+        return fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
+    return OK
+
+
+def fail(reason: object, status: int) -> int:
+    """Says why, and returns the status."""
+    print(f"error: {reason}", file=sys.stderr)
+    return status
+
+
+def log_to_terminal(*others: logging.Handler) -> None:
+    """Messages of this package go to the terminal, and to other handlers."""
+    logger = logging.getLogger("exits_jax")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.addFilter(is_for_stderr)
+    logger.handlers = [terminal, *others]
+
+
+def stop_logging() -> None:
+    """Closes what `log_to_terminal` opened."""
+    logger = logging.getLogger("exits_jax")
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers = []
