@@ -25,6 +25,11 @@ for name, value in KEPT.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
+# Toy programs run for milliseconds and compile for seconds: LLVM lets them be.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+).strip()
+
 # Threads of PyTorch wait for each other by spinning, which a busy CPU punishes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
