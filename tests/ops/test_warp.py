@@ -40,7 +40,10 @@ def test_values_are_those_of_bilinear_interpolation(low, extent, seed):
     is_in = lambda at: (at >= 0) & (at <= 7)
     expected = np.where(is_in(y)[:, None] & is_in(x)[None], expected, 0)
     actual = warped(maps, (x0, y0, x0 + wide, y0 + high), grid)
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    # On the very edge, rounding decides whether a centre is in.
+    near = lambda at: np.minimum(np.abs(at), np.abs(at - 7)) < 1e-5
+    clear = ~near(y)[:, None] & ~near(x)[None]
+    np.testing.assert_allclose(actual[clear], expected[clear], atol=1e-5)
 
 
 def test_the_same_crop_keeps_its_map():
