@@ -17,7 +17,6 @@ from exits_jax.phases.train import generator_loss
 from exits_jax.run.from_config import generator_builder, point_options
 from exits_jax.run.training import label_call, train_call
 from exits_jax.train.optimizer import adamw, learning_rate
-from exits_jax.train.prompts import WALK
 from exits_jax.train.sharding import shardings, split_rows
 from exits_jax.train.state import TrainState
 
@@ -93,7 +92,7 @@ def abstract_batch(
     }
     if config.prompt.enabled and config.prompt.walk:
         grid = side // config.model.patch_size
-        of_row[WALK] = ((grid, grid), jnp.float32)
+        of_row["walk"] = ((grid, grid), jnp.float32)
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=split_rows(mesh))
         for name, (shape, dtype) in of_row.items()

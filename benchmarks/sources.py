@@ -26,10 +26,11 @@ import numpy as np
 
 from benchmarks.rates import measure, table
 from benchmarks.torch_crops import torch_batches
+from exits_jax.batch import Batch
 from exits_jax.data.annotations import read_instances
 from exits_jax.data.batches import trainable
 from exits_jax.data.samples import CropOptions, SampleReader
-from exits_jax.data.workers import Batch, start
+from exits_jax.data.workers import start
 from exits_jax.shards.builder import ExitsCustom
 from exits_jax.shards.reader import ShardedImages, attach
 from exits_jax.shards.source import Source

@@ -4,10 +4,12 @@ A flip changes both views and their geometry. The photometric change is for the 
 view only, so that the similarity network and the teacher see the clean crop.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from exits_jax.batch import Batch
 
 # Luma of ITU-R 601, what "grey" means in Pillow, OpenCV and torchvision alike.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -84,7 +86,7 @@ def apply_changes(image: np.ndarray, changes: Changes) -> np.ndarray:
     return image
 
 
-def change_arrays(changes: Changes, options: Photometric) -> dict[str, np.ndarray]:
+def change_arrays(changes: Changes, options: Photometric) -> Batch:
     """The change as arrays of fixed shape, for `ops/photometric.py` to apply.
 
     Returns:
@@ -123,7 +125,7 @@ def blur_kernel(sigma: float, num_weights: int) -> np.ndarray:
     return weights
 
 
-def flip_sample(sample: dict[str, Any]) -> dict[str, Any]:
+def flip_sample(sample: Batch) -> Batch:
     """Mirrors a sample left to right, images and geometry together.
 
     Points and boxes in crop px move from x to size - x. The left point becomes the
@@ -131,8 +133,8 @@ def flip_sample(sample: dict[str, Any]) -> dict[str, Any]:
     sample back.
     """
     size = sample["image"].shape[1]
-    flipped = dict(sample)
-    for name in ("image", "student_image", "walk", "mask"):
+    flipped = sample.copy()
+    for name in ("image", "student_image", "stored_walk", "stored_mask"):
         if name in sample:
             flipped[name] = cv2.flip(sample[name], 1)
     for name in ("box", "valid_region", "label_region"):

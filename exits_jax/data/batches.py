@@ -14,22 +14,13 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
+from exits_jax.batch import Batch, stack
 from exits_jax.data.images import ImageError
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.records import Instance
-from exits_jax.data.samples import CropOptions, Sample, SampleReader
+from exits_jax.data.samples import CropOptions, SampleReader
 from exits_jax.data.table import Instances
-from exits_jax.data.workers import Batch, BatchIterator, WorkerLost, start
-
-__all__ = [
-    "Batch",
-    "BatchIterator",
-    "CropOptions",
-    "WorkerLost",
-    "label_batches",
-    "train_batches",
-    "trainable",
-]
+from exits_jax.data.workers import BatchIterator, start
 
 
 def train_batches(
@@ -191,9 +182,9 @@ class _TrainBatch(NamedTuple):
     skip_unreadable: bool
 
     def __call__(self, step: int, indices: np.ndarray) -> Batch:
-        return _stack([self._sample(step, row, indices) for row in self.rows])
+        return stack([self._sample(step, row, indices) for row in self.rows])
 
-    def _sample(self, step: int, row: int, indices: np.ndarray) -> Sample:
+    def _sample(self, step: int, row: int, indices: np.ndarray) -> Batch:
         epoch = (step * self.global_batch + row) // len(self.reader)
         index = int(indices[row])
         try:
@@ -213,9 +204,9 @@ class _LabelBatch(NamedTuple):
     skip_unreadable: bool
 
     def __call__(self, step: int) -> Batch:
-        return _stack([self._sample(step * self.batch + row) for row in self.rows])
+        return stack([self._sample(step * self.batch + row) for row in self.rows])
 
-    def _sample(self, index: int) -> Sample:
+    def _sample(self, index: int) -> Batch:
         if index >= len(self.reader):
             return self.reader.blank_sample()
         try:
@@ -238,7 +229,3 @@ def _local_rows(global_batch: int, process_index: int, process_count: int) -> ra
         )
     local = global_batch // process_count
     return range(process_index * local, (process_index + 1) * local)
-
-
-def _stack(samples: Sequence[Sample]) -> Batch:
-    return {name: np.stack([s[name] for s in samples]) for name in samples[0]}

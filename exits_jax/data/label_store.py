@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from exits_jax.batch import Batch
+
 
 class LabelStore:
     """Rows of labels, mapped into memory when the first is read.
@@ -32,22 +34,22 @@ class LabelStore:
         """Everything but the mapped memory, which would be copied."""
         return self.__dict__ | {"_rows": None}
 
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        """The maps of an object, uint8: "walk" [n, n] and "mask" [m, m]."""
+    def read(self, index: int) -> Batch:
+        """The maps of an object: "stored_walk" and "stored_mask"."""
         rows = self._rows
         if rows is None:
             rows = self._rows = np.load(self._path, mmap_mode="r")
         return self.split(np.array(rows[index]))
 
-    def blank(self) -> dict[str, np.ndarray]:
+    def blank(self) -> Batch:
         """Maps of a row to leave out."""
         size = self._grid**2 + self._mask_grid**2
         return self.split(np.zeros(size, np.uint8))
 
-    def split(self, row: np.ndarray) -> dict[str, np.ndarray]:
+    def split(self, row: np.ndarray) -> Batch:
         """The two maps of a row."""
         walk, mask = np.split(row, [self._grid**2])
         return {
-            "walk": walk.reshape(self._grid, self._grid),
-            "mask": mask.reshape(self._mask_grid, self._mask_grid),
+            "stored_walk": walk.reshape(self._grid, self._grid),
+            "stored_mask": mask.reshape(self._mask_grid, self._mask_grid),
         }

@@ -1,21 +1,20 @@
 """One instance to one training sample: read, crop, flip, jitter.
 
-A sample is a dict of arrays; a batch is the same dict with a leading axis.
+A sample has the fields of `exits_jax.batch.Batch` without the axis of its rows.
 """
 
 import threading
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from exits_jax.batch import Batch
 from exits_jax.data import augment, crops
 from exits_jax.data.images import ImageError, printable
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.table import ImageSource, Instances
 from exits_jax.files.retries import READ_RETRIES, may_pass, retrying
-
-Sample = dict[str, Any]
 
 
 class CropOptions(NamedTuple):
@@ -50,7 +49,7 @@ class SampleReader:
         """Number of instances."""
         return len(self._instances)
 
-    def train_sample(self, seed: int, epoch: int, index: int) -> Sample:
+    def train_sample(self, seed: int, epoch: int, index: int) -> Batch:
         """One random crop, clean and jittered.
 
         With `on_device` it has, in place of the jittered view, what makes it: the
@@ -69,13 +68,13 @@ class SampleReader:
         if options.photometric is not None:
             changes = augment.draw_changes(rng, options.photometric)
         student = self._student(sample["image"], changes)
-        return {**sample, **student, "seed": sample_seed}
+        return sample | student | {"seed": sample_seed}
 
-    def label_sample(self, index: int) -> Sample:
+    def label_sample(self, index: int) -> Batch:
         """One clean crop with the test margins."""
         return self._crop(index, crops.test_margins(self._options.test_margin))
 
-    def blank_sample(self, index: int = -1) -> Sample:
+    def blank_sample(self, index: int = -1) -> Batch:
         """A row to leave out; its box is the whole crop, so that nothing divides by 0.
 
         A box without area would turn losses of the row, and then masked sums, to NaN.
@@ -95,14 +94,14 @@ class SampleReader:
             "valid": np.bool_(False),
         }
 
-    def blank_train_sample(self, index: int) -> Sample:
+    def blank_train_sample(self, index: int) -> Batch:
         """A row to leave out of a training batch, with the fields of the others."""
         sample = self.blank_sample(index)
         if self._labels is not None:
             sample |= self._labels.blank() | {"label_region": sample["box"]}
         return sample | self._student(sample["image"], augment.NO_CHANGES)
 
-    def _labels_of(self, index: int, window: np.ndarray) -> Sample:
+    def _labels_of(self, index: int, window: np.ndarray) -> Batch:
         """The stored labels of an object, and where their crop lies in this one."""
         if self._labels is None:
             return {}
@@ -116,7 +115,7 @@ class SampleReader:
             "label_region": crops.box_to_crop(region, here, size),
         }
 
-    def _student(self, image: np.ndarray, changes: augment.Changes) -> Sample:
+    def _student(self, image: np.ndarray, changes: augment.Changes) -> Batch:
         """The student's view of a crop, or what the device makes it from."""
         options = self._options
         if not options.on_device:
@@ -125,7 +124,7 @@ class SampleReader:
             return {}
         return augment.change_arrays(changes, options.photometric)
 
-    def _crop(self, index: int, margins: crops.Margins) -> Sample:
+    def _crop(self, index: int, margins: crops.Margins) -> Batch:
         instances = self._instances
         row = int(instances.image[index])
         image = self._cache.read(row)
@@ -155,7 +154,7 @@ def crop_sample(
     *,
     size: int,
     index: int = 0,
-) -> Sample:
+) -> Batch:
     """An annotated object as the crop that a model sees, with its annotation in it.
 
     Args:

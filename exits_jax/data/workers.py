@@ -14,10 +14,10 @@ from pathlib import Path
 
 import cv2
 import grain
-import numpy as np
 from absl import flags
 
-Batch = dict[str, np.ndarray]
+from exits_jax.batch import Batch
+
 _LOST = "terminated unexpectedly"  # what grain says of a worker that is gone
 
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import ml_collections as mlc
 import numpy as np
 
+from exits_jax.batch import Batch
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, Instance
 from exits_jax.data.table import Instances
-from exits_jax.data.workers import Batch
 from exits_jax.labeling.model_source import walk_encoder
 from exits_jax.run.extractor import extractor
 from exits_jax.run.from_config import (
@@ -125,11 +125,12 @@ def look_at(
     batches = label_batches(chosen, crop_options(config), batch=BATCH)
     total = -(-len(chosen) // BATCH)
     for rows in tracked(batches, total=total, unit="batch", warm_up=1, **shown):
+        arrays = cast(dict[str, np.ndarray], rows)
         if find is not None:
             for name, points in find(rows).items():
-                rows[name] = np.asarray(points).reshape(-1, side, side)
+                arrays[name] = np.asarray(points).reshape(-1, side, side)
         for row in np.flatnonzero(rows["index"] >= 0):
-            found.append({name: value[row] for name, value in rows.items()})
+            found.append({name: array[row] for name, array in arrays.items()})
     return found
 
 

@@ -10,6 +10,7 @@ import ml_collections as mlc
 import numpy as np
 from jaxtyping import Array, Float
 
+from exits_jax.batch import Batch
 from exits_jax.data.batches import label_batches
 from exits_jax.data.table import Instances
 from exits_jax.models.params import Params, bind
@@ -24,8 +25,7 @@ from exits_jax.run.from_config import (
     walk_options,
 )
 from exits_jax.train.objectives import normalise
-from exits_jax.train.predict import clicks_of
-from exits_jax.train.prompts import Batch
+from exits_jax.train.prompts import clicks_of
 
 _logger = logging.getLogger(__name__)
 NUM_CHECKED = 128  # objects

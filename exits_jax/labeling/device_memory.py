@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.errors import JaxRuntimeError
 
-from exits_jax.data.workers import Batch
+from exits_jax.batch import Batch, map_fields, num_rows
 from exits_jax.run.workdir import ConfigError
 from exits_jax.train.sharding import local_rows
 
@@ -64,11 +65,11 @@ class Pieces:
         Raises:
             ConfigError: If not even one row per device fits.
         """
-        num_rows = len(next(iter(started.rows.values())))
+        total = num_rows(started.rows)
         while True:
             try:
                 found = np.concatenate([local_rows(x) for x in started.results])
-                return found[:num_rows]
+                return found[:total]
             except JaxRuntimeError as error:
                 self._halve(started.size, error)
                 started = self.start(started.rows)
@@ -101,13 +102,13 @@ class Pieces:
 
 def _pieces(rows: Batch, size: int) -> Iterator[Batch]:
     """A batch in pieces of equal size; repeats of the last row fill up the last one."""
-    num_rows = len(next(iter(rows.values())))
-    if num_rows == size:
+    total = num_rows(rows)
+    if total == size:
         yield rows
         return
-    for start in range(0, num_rows, size):
-        order = np.minimum(np.arange(start, start + size), num_rows - 1)
-        yield {name: array[order] for name, array in rows.items()}
+    for start in range(0, total, size):
+        order = np.minimum(np.arange(start, start + size), total - 1)
+        yield map_fields(itemgetter(order), rows)
 
 
 def _rounded_up(number: int, multiple: int) -> int:

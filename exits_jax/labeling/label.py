@@ -15,12 +15,12 @@ import ml_collections as mlc
 import numpy as np
 from jax.sharding import Mesh
 
+from exits_jax.batch import Batch, map_fields
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window
 from exits_jax.data.images import ImageError
 from exits_jax.data.records import Instance
 from exits_jax.data.table import Instances
-from exits_jax.data.workers import Batch
 from exits_jax.labeling.device_memory import Pieces
 from exits_jax.labeling.prediction import Prediction
 from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance, Skip
@@ -122,7 +122,7 @@ def logits_of(
     )
     refine, hold_clicks = (compiled(partial(finish, crf=x)) for x in (crf, None))
 
-    def refined(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    def refined(logits: jax.Array, batch: Batch) -> jax.Array:
         return refine(logits, batch) if crf or section.click_depth else logits
 
     def predict(rows: Batch) -> jax.Array:
@@ -159,7 +159,7 @@ def _predictions(
     before = None
     with contextlib.closing(batches):
         for rows in batches:
-            started = pieces.start({key: rows[key] for key in ROWS})
+            started = pieces.start(map_fields(np.asarray, rows, ROWS))
             if before is not None:
                 yield before[0], pieces.finish(before[1])
             before = rows, started

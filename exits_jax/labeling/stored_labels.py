@@ -20,6 +20,7 @@ import ml_collections as mlc
 import numpy as np
 from jax.experimental import multihost_utils
 
+from exits_jax.batch import map_fields
 from exits_jax.data.batches import label_batches
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.table import Instances
@@ -132,7 +133,7 @@ def _rows(config, label: Pieces, objects: Instances, progress: Progress):
     )
     with contextlib.closing(batches):
         for rows in batches:
-            found = label.finish(label.start({name: rows[name] for name in ROWS}))
+            found = label.finish(label.start(map_fields(np.asarray, rows, ROWS)))
             is_object = rows["index"] >= 0
             found = found * rows["valid"][:, None]
             progress.advance(int(is_object.sum()))

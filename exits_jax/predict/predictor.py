@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from exits_jax.batch import Batch, stack
 from exits_jax.data.crops import Window, test_margins
 from exits_jax.data.images import ImageError, read_image
 from exits_jax.data.records import Instance
@@ -225,19 +226,19 @@ class Predictor:
             if before is not None:
                 yield self.predict_many(before[1], image=before[0].result())
 
-    def _sample(self, pixels: np.ndarray, item: Instance) -> dict[str, Any]:
+    def _sample(self, pixels: np.ndarray, item: Instance) -> Batch:
         crop = self._config.crop
         margins = test_margins(crop.test_margin)
         points = item.extreme_points
         return crop_sample(pixels, item.box, points, margins, size=crop.size)
 
-    def _rows(self, samples: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    def _rows(self, samples: list[Batch]) -> Batch:
         """One batch; the last sample fills it up."""
         filled = samples + samples[-1:] * (self._batch - len(samples))
-        return {name: np.stack([each[name] for each in filled]) for name in ROWS}
+        return stack(filled, ROWS)
 
     def _finished(
-        self, items: list[Instance], samples: list[dict[str, Any]], logits: jax.Array
+        self, items: list[Instance], samples: list[Batch], logits: jax.Array
     ) -> list[Prediction]:
         threshold = self._config.generate.threshold
         return [

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 
+from exits_jax.batch import Batch
 from exits_jax.data.batches import train_batches
 from exits_jax.data.table import Instances
 from exits_jax.files.json_files import write_json
@@ -28,7 +29,6 @@ from exits_jax.run.from_config import (
 from exits_jax.run.workdir import Workdir
 from exits_jax.train.objectives import normalise
 from exits_jax.train.progress import tracked
-from exits_jax.train.prompts import Batch
 from exits_jax.train.sharding import make_mesh, replicate, replicated, shard_batch
 from exits_jax.train.step import PointOptions, batch_points
 

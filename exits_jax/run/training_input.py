@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jax
 import ml_collections as mlc
 
+from exits_jax.batch import Batch
 from exits_jax.data.batches import train_batches
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.sample_order import batch_indices
@@ -12,7 +13,7 @@ from exits_jax.data.table import Instances
 from exits_jax.run.from_config import crop_options
 from exits_jax.run.workdir import Workdir
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
-from exits_jax.train.feed import Input, Rows
+from exits_jax.train.feed import Input
 
 
 def run_input(
@@ -23,7 +24,7 @@ def run_input(
 ) -> Input:
     """Shuffled crops of the objects, for a run of so many steps."""
 
-    def open_at(start: int) -> Iterator[Rows]:
+    def open_at(start: int) -> Iterator[Batch]:
         return train_batches(
             objects,
             crop_options(config),

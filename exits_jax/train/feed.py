@@ -8,17 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from exits_jax.batch import Batch
 from exits_jax.train.checkpoints import InputPosition
-from exits_jax.train.prompts import Batch
 from exits_jax.train.sharding import replicated, shard_batch
 
 _logger = logging.getLogger(__name__)
-
-Rows = dict[str, np.ndarray]
 
 
 class Input(NamedTuple):
@@ -27,7 +24,7 @@ class Input(NamedTuple):
     `position` has the input's shape; its `next_sample` is ignored.
     """
 
-    open: Callable[[int], Iterator[Rows]]  # this process's rows from a step on
+    open: Callable[[int], Iterator[Batch]]  # this process's rows from a step on
     position: InputPosition
     ids_of_step: Callable[[int], Sequence]  # annotation ids of a step, all processes
     image_name: Callable[[int], str]  # the image of a sample, by the sample's index
@@ -35,7 +32,7 @@ class Input(NamedTuple):
 
 
 def device_batches(
-    rows: Iterator[Rows], mesh: Mesh, *, run: str, source: Input, ahead: int = 2
+    rows: Iterator[Batch], mesh: Mesh, *, run: str, source: Input, ahead: int = 2
 ) -> Iterator[Batch]:
     """Global batches of a run, `ahead` of them on their way while one is in use.
 
@@ -63,7 +60,7 @@ def unreadable_counter(mesh: Mesh) -> Callable[[Batch], Float[Array, ""]]:
     return lambda batch: compiled(batch["valid"], batch["index"])
 
 
-def _watched(rows: Iterator[Rows], run: str, stall_s: float) -> Iterator[Rows]:
+def _watched(rows: Iterator[Batch], run: str, stall_s: float) -> Iterator[Batch]:
     def warn() -> None:
         _logger.warning(
             "%s: waiting for input since %g s. Slow or hanging storage?", run, stall_s
@@ -83,7 +80,7 @@ def _watched(rows: Iterator[Rows], run: str, stall_s: float) -> Iterator[Rows]:
 
 
 def _warn_of_unreadable(
-    rows: Rows, image_name: Callable[[int], str], warned: set[str]
+    rows: Batch, image_name: Callable[[int], str], warned: set[str]
 ) -> None:
     if "index" not in rows or rows["valid"].all():
         return

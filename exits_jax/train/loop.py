@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from jax.sharding import Mesh
 
+from exits_jax.batch import Batch
 from exits_jax.train.checkpoints import Checkpoints, InputPosition
 from exits_jax.train.feed import Input, device_batches, unreadable_counter
 from exits_jax.train.metric_log import MetricLog
 from exits_jax.train.objectives import Metrics
-from exits_jax.train.prompts import Batch
 from exits_jax.train.state import TrainState
 from exits_jax.train.stopping import Preempted, StopRequests
 from exits_jax.train.window import (

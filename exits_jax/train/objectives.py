@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from exits_jax.batch import Batch
 from exits_jax.models.params import Params, bind
 from exits_jax.ops.losses import (
     box_mask,
@@ -23,7 +24,7 @@ from exits_jax.ops.losses import (
 from exits_jax.ops.mean_field import mean_field
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear
-from exits_jax.train.prompts import NO_NOISE, Batch, PromptNoise, batch_prompts
+from exits_jax.train.prompts import NO_NOISE, PromptNoise, batch_prompts
 
 Metrics = dict[str, Float[Array, ""]]
 LossFn = Callable[

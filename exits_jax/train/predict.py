@@ -12,15 +12,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from exits_jax.batch import Batch
 from exits_jax.models.params import Params, bind
 from exits_jax.models.walk import walk_map
-from exits_jax.ops.clicks import Clicks, click_wedges
+from exits_jax.ops.clicks import click_wedges
 from exits_jax.ops.dense_crf import dense_mean_field, lab_of_nodes
 from exits_jax.ops.losses import box_mask
 from exits_jax.ops.resize import resize_map
 from exits_jax.ops.walk import WalkOptions
 from exits_jax.train.objectives import ImageStats, normalise
-from exits_jax.train.prompts import Batch
+from exits_jax.train.prompts import clicks_of
 
 SURE = 0.9  # probability of the cells that the clicks vouch for
 _SUREST = 0.02  # the walk is taken for no surer than this, and 1 minus it
@@ -46,11 +47,6 @@ class DenseCrf(NamedTuple):
     colour_scale: float
     smooth_weight: float
     smooth_scale: float
-
-
-def clicks_of(batch: Batch) -> Clicks:
-    """The annotations of a batch."""
-    return Clicks(*(batch[name] for name in Clicks._fields))
 
 
 def walk_of(

@@ -5,14 +5,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from exits_jax.batch import Batch
 from exits_jax.models.generator import PseudoLabelGenerator
 from exits_jax.ops.clicks import Clicks
 from exits_jax.ops.prompts import drop_prompts, jitter_clicks, prompt_maps
 
-Batch = dict[str, Array]
-WALK = "walk"  # of a batch: probability of each patch by the walk, [B, N, N]
-FIELDS = (*Clicks._fields, WALK)  # of a batch: what prompts are made from
-_MAPS = ("image", "student_image", WALK, "target", "known")  # [B, y, x, ...]
+_MAPS = ("image", "student_image", "walk", "target", "known")  # [B, y, x, ...]
+_BOXES = ("box", "valid_region")
 _MIRRORED_ORDER = (0, 3, 2, 1)  # the left click becomes the right one
 
 
@@ -26,6 +25,16 @@ class PromptNoise(NamedTuple):
 NO_NOISE = PromptNoise()
 
 
+def clicks_of(batch: Batch) -> Clicks:
+    """The annotations of a batch."""
+    return Clicks(
+        extreme_points=batch["extreme_points"],
+        has_points=batch["has_points"],
+        box=batch["box"],
+        valid_region=batch["valid_region"],
+    )
+
+
 def batch_prompts(
     model: PseudoLabelGenerator, batch: Batch, *, noise: PromptNoise = NO_NOISE
 ) -> Float[Array, "b m m c"] | None:
@@ -37,15 +46,15 @@ def batch_prompts(
     if model.prompt is None:
         return None
     config = model.prompt.config
-    needed = (*Clicks._fields, *((WALK,) if config.walk else ()))
+    needed = (*Clicks._fields, *(("walk",) if config.walk else ()))
     missing = [name for name in needed if name not in batch]
     if missing:
         raise ValueError(
             f"The generator's prompts are made from {', '.join(needed)}, but the batch "
             f"has no {', '.join(missing)}. prompt.walk=False does without the walk."
         )
-    clicks = Clicks(*(batch[name] for name in Clicks._fields))
-    walk = batch[WALK] if config.walk else None
+    clicks = clicks_of(batch)
+    walk = batch["walk"] if config.walk else None
     if noise.jitter:
         clicks = jitter_clicks(clicks, batch["seed"], share=noise.jitter)
     if noise.dropout:
@@ -67,11 +76,11 @@ def mirror_batch(batch: Batch) -> Batch:
     right. `Window` does not: it says which pixels of the image a crop shows.
     """
     size = batch["image"].shape[2]
-    mirrored = dict(batch)
+    mirrored = batch.copy()
     for name in _MAPS:
         if name in batch:
             mirrored[name] = batch[name][:, :, ::-1]
-    for name in ("box", "valid_region"):
+    for name in _BOXES:
         if name in batch:
             x0, y0, x1, y1 = (batch[name][:, i] for i in range(4))
             mirrored[name] = jnp.stack([size - x1, y0, size - x0, y1], axis=1)

@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from exits_jax.batch import Batch
 from exits_jax.ops.placement import AXES, ROWS
-from exits_jax.train.prompts import Batch
 
 # The first rule whose pattern is found in the path of a leaf names the axis of it that
 # is split: the wide one of each pair of layers, so that both gather the same slices.
@@ -91,13 +91,11 @@ def shardings(mesh: Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def shard_batch(mesh: Mesh, rows: dict[str, np.ndarray]) -> Batch:
+def shard_batch(mesh: Mesh, rows: Batch) -> Batch:
     """This process's rows as its part of a global batch; the copy is asynchronous."""
     sharding = split_rows(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in rows.items()
-    }
+    put = lambda array: jax.make_array_from_process_local_data(sharding, array)
+    return jax.tree.map(put, rows)
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:

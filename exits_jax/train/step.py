@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from exits_jax.batch import Batch
 from exits_jax.models.params import Params, bind
 from exits_jax.models.similarity import similarity
 from exits_jax.ops.labels import drop_points, supervision
@@ -17,7 +18,7 @@ from exits_jax.ops.points import InitialPoints, initial_points
 from exits_jax.ops.retrieval import PseudoPoints, retrieve_points
 from exits_jax.ops.warp import warp_maps
 from exits_jax.train.objectives import ImageStats, LossFn, Metrics, normalise
-from exits_jax.train.prompts import Batch, batch_prompts, mirror_batch
+from exits_jax.train.prompts import batch_prompts, mirror_batch
 from exits_jax.train.state import TrainState
 
 
@@ -117,7 +118,12 @@ def label_step(
     is_empty = pseudo.is_empty  # decided before dropout
     kept = drop_points(pseudo, batch["seed"], dropout_rate=options.dropout_rate)
     labels = supervision(initial, kept, is_empty=is_empty)
-    return labels._asdict(), point_metrics(Retrieved(initial, pseudo), batch["valid"])
+    made: Batch = {
+        "target": labels.target,
+        "known": labels.known,
+        "is_empty": labels.is_empty,
+    }
+    return made, point_metrics(Retrieved(initial, pseudo), batch["valid"])
 
 
 def stored_label_step(
@@ -135,7 +141,8 @@ def stored_label_step(
     dropped. Adds the walk's probabilities and the soft masks, both in the crop's frame.
 
     Args:
-        batch: Crops with the maps "walk" and "mask" and their "label_region".
+        batch: Crops with the maps "stored_walk" and "stored_mask" and where these lie
+            in them, "label_region".
         options: Rules of the annotated points, and the dropout.
         fg_probability: From here on a patch in the box is a point of the object.
         bg_probability: Up to here it is a point of the background.
@@ -150,11 +157,12 @@ def stored_label_step(
         crop_size=crop_size,
         grid=side,
     )
-    walk, mask = warp(batch["walk"], grid), warp(batch["mask"], grid * mask_ratio)
+    walk = warp(batch["stored_walk"], grid)
+    mask = warp(batch["stored_mask"], grid * mask_ratio)
     initial = batch_points(batch, options=options, patch_size=patch_size)
     flat = walk.reshape(walk.shape[0], -1)
     # Nothing at all is what an image left that could not be read at the time.
-    is_labeled = batch["has_points"] & (batch["mask"] > 0).any(axis=(1, 2))
+    is_labeled = batch["has_points"] & (batch["stored_mask"] > 0).any(axis=(1, 2))
     candidates = initial.unlabeled & is_labeled[:, None]
     pseudo = PseudoPoints(
         fg=candidates & (flat >= fg_probability),
@@ -163,10 +171,16 @@ def stored_label_step(
         residual=jnp.zeros(flat.shape[:1]),
     )
     kept = drop_points(pseudo, batch["seed"], dropout_rate=options.dropout_rate)
-    labels = supervision(initial, kept, is_empty=pseudo.is_empty)._asdict()
-    metrics = point_metrics(Retrieved(initial, pseudo), batch["valid"])
-    more = {"walk": walk, "soft_mask": mask, "is_labeled": is_labeled}
-    return labels | more, metrics
+    labels = supervision(initial, kept, is_empty=pseudo.is_empty)
+    made: Batch = {
+        "target": labels.target,
+        "known": labels.known,
+        "is_empty": labels.is_empty,
+        "walk": walk,
+        "soft_mask": mask,
+        "is_labeled": is_labeled,
+    }
+    return made, point_metrics(Retrieved(initial, pseudo), batch["valid"])
 
 
 def point_metrics(found: Retrieved, valid: Array) -> Metrics:
@@ -240,7 +254,13 @@ def with_student_view(batch: Batch) -> Batch:
         return batch
     view = batch["image"]
     if "jitter_order" in batch:  # else nothing is to be changed
-        view = student_view(view, Changes(*(batch[name] for name in Changes._fields)))
+        changes = Changes(
+            jitter_order=batch["jitter_order"],
+            jitter_amounts=batch["jitter_amounts"],
+            is_grey=batch["is_grey"],
+            blur_kernel=batch["blur_kernel"],
+        )
+        view = student_view(view, changes)
     return batch | {"student_image": keep_rows_split(view)}
 
 

@@ -240,11 +240,11 @@ def test_changes_become_arrays_of_the_same_shapes():
 def test_flip_mirrors_stored_labels_and_where_they_lie():
     maps = np.arange(9, dtype=np.uint8).reshape(3, 3)
     labels = {
-        "walk": maps,
-        "mask": maps.T.copy(),
+        "stored_walk": maps,
+        "stored_mask": maps.T.copy(),
         "label_region": np.array([-2, 1, 20, 30], np.float32),
     }
     after = flip_sample(sample() | labels)
-    np.testing.assert_array_equal(after["walk"], maps[:, ::-1])
-    np.testing.assert_array_equal(after["mask"], maps.T[:, ::-1])
+    np.testing.assert_array_equal(after["stored_walk"], maps[:, ::-1])
+    np.testing.assert_array_equal(after["stored_mask"], maps.T[:, ::-1])
     np.testing.assert_array_equal(after["label_region"], [4, 1, 26, 30])

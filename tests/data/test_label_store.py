@@ -18,20 +18,22 @@ def store(tmp_path):
 
 def test_a_row_is_two_maps(store):
     found = store.read(2)
-    np.testing.assert_array_equal(found["walk"], [[26, 27], [28, 29]])
-    np.testing.assert_array_equal(found["mask"].ravel(), np.arange(30, 39))
+    np.testing.assert_array_equal(found["stored_walk"], [[26, 27], [28, 29]])
+    np.testing.assert_array_equal(found["stored_mask"].ravel(), np.arange(30, 39))
 
 
 def test_what_is_read_is_not_the_file(store):
-    store.read(0)["walk"][:] = 9
-    np.testing.assert_array_equal(store.read(0)["walk"], [[0, 1], [2, 3]])
+    store.read(0)["stored_walk"][:] = 9
+    np.testing.assert_array_equal(store.read(0)["stored_walk"], [[0, 1], [2, 3]])
 
 
 def test_a_copy_for_a_worker_holds_no_labels(store):
     store.read(0)
     sent = pickle.dumps(store)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent).read(4)["walk"][0], [52, 53])
+    np.testing.assert_array_equal(
+        pickle.loads(sent).read(4)["stored_walk"][0], [52, 53]
+    )
 
 
 def test_a_blank_row_has_the_same_maps(store):

@@ -154,7 +154,7 @@ def test_labels_are_made_once(stored, monkeypatch):
     assert np.load(path).shape == (16, 8 * 8 + 16 * 16)
     monkeypatch.setattr(phase, "_make_parts", None)  # nothing is made any more
     store = phase.stored_labels(stored, workdir, objects)
-    assert store.read(3)["mask"].shape == (16, 16)
+    assert store.read(3)["stored_mask"].shape == (16, 16)
 
 
 def test_labels_of_other_values_are_made_again(stored, tmp_path):

@@ -315,7 +315,11 @@ def _stored(**changes):
     walk[:, :, :2] = 255
     mask = np.repeat(np.repeat(walk, 2, axis=1), 2, axis=2)
     region = np.array([[0, 0, SIZE, SIZE]] * ROWS, np.float32)
-    rows = _rows() | {"walk": walk, "mask": mask, "label_region": region} | changes
+    rows = (
+        _rows()
+        | {"stored_walk": walk, "stored_mask": mask, "label_region": region}
+        | changes
+    )
     label = jax.jit(
         partial(
             stored_label_step,
@@ -352,8 +356,8 @@ def test_stored_maps_are_moved_to_where_they_lie_in_the_crop():
 def test_points_of_stored_maps_are_dropped_like_others():
     rate = lambda p: OPTIONS._replace(dropout_rate=p)
     rows = {
-        "walk": np.full((ROWS, 4, 4), 255, np.uint8),
-        "mask": np.full((ROWS, 8, 8), 255, np.uint8),
+        "stored_walk": np.full((ROWS, 4, 4), 255, np.uint8),
+        "stored_mask": np.full((ROWS, 8, 8), 255, np.uint8),
         "label_region": np.array([[0, 0, SIZE, SIZE]] * ROWS, np.float32),
     }
     batch = jax.tree.map(jnp.asarray, _rows() | rows)
@@ -370,6 +374,6 @@ def test_points_of_stored_maps_are_dropped_like_others():
 
 
 def test_an_object_without_a_stored_mask_has_no_points_of_the_walk():
-    labels, metrics = _stored(mask=np.zeros((ROWS, 8, 8), np.uint8))
+    labels, metrics = _stored(stored_mask=np.zeros((ROWS, 8, 8), np.uint8))
     assert not labels["is_labeled"].any() and labels["is_empty"].all()
     assert metrics["points/mil_fallback_fraction"] == 1
