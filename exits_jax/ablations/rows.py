@@ -12,10 +12,10 @@ from exits_jax.cli.overrides import override
 from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import ABLATIONS, TABLES, get_config
 from exits_jax.files.words import did_you_mean
+from exits_jax.run.fields import RUNTIME
 from exits_jax.run.from_config import needs_warmup, uses_extractor
 from exits_jax.run.phase_order import sections
 from exits_jax.run.starting_weights import encoder_file
-from exits_jax.run.workdir import RUNTIME
 
 PLAIN = "table_5/all_points"  # the base as it is
 

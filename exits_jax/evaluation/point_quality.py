@@ -58,7 +58,7 @@ def finder(config: mlc.ConfigDict, workdir: Workdir) -> Find | None:
         if uses_walk(config) or uses_stored_labels(config):
             return _walk_finder(config, workdir)
         return None
-    choice = selected(workdir) if config.similarity.select else {}
+    choice = selected(config, workdir)
     look = partial(
         retrieve,
         extractor_graph(config),

@@ -24,9 +24,9 @@ from exits_jax.labeling.label import Models
 from exits_jax.models.params import Params
 from exits_jax.models.vit import SIZES
 from exits_jax.models.weights import read_encoder, read_model
-from exits_jax.run.check_config import CHOICES
 from exits_jax.run.check_weights import WeightsError
 from exits_jax.run.extractor import extractor, extractor_start
+from exits_jax.run.fields import METHODS
 from exits_jax.run.fingerprints import digest_of_params, fields_of_masks
 from exits_jax.run.from_config import (
     WALK_THRESHOLD,
@@ -240,7 +240,7 @@ def _of_file(name: str, weights: str | None) -> Model:
     if uses_walk(config):
         encoder = fitting_encoder(config, walk or {}, metadata, name=name)
     method = metadata.get("method", "exits")
-    if method in CHOICES["loss.method"]:
+    if method in METHODS:
         config.loss.method = method
     return Model(config, [generator], encoder, {"method": method, **_facts(metadata)})
 

@@ -1,5 +1,8 @@
 """Phase train: the pseudo label generator (Sec. 3.2.2, 3.2.3)."""
 
+import logging
+from typing import Any
+
 import ml_collections as mlc
 
 from exits_jax.labeling.stored_labels import stored_labels
@@ -45,6 +48,8 @@ from exits_jax.train.objectives import (
     mil_objective,
 )
 
+_logger = logging.getLogger(__name__)
+
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the generator on points and colours, or on boxes as the baseline does."""
@@ -61,7 +66,9 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         make_labels = stored_labeler(config, point_options(config, {}))
     elif config.loss.method == "exits":
         frozen = extractor(config, workdir) if uses_extractor(config) else {}
-        choice = selected(workdir) if config.similarity.select else {}
+        choice = selected(config, workdir)
+        if choice:
+            _say_choice(config, choice)
         make_labels = labeler(config, frozen, point_options(config, choice))
     section = config.train
     params = generator_start(config, workdir)
@@ -101,6 +108,18 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         labels=labels,
     )
     workdir.finish("train")
+
+
+def _say_choice(config: mlc.ConfigDict, choice: dict[str, Any]) -> None:
+    _logger.info(
+        "train: layers %s and %d hops, chosen after the warm-up (similarity.json). "
+        "similarity.layers = %s and points.num_hops = %d are not used; "
+        "similarity.select=False would use them.",
+        tuple(choice["layers"]),
+        choice["num_hops"],
+        tuple(config.similarity.layers),
+        config.points.num_hops,
+    )
 
 
 def generator_loss(config: mlc.ConfigDict) -> LossFn:

@@ -10,41 +10,21 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
+from exits_jax.cli.fields import leaves
 from exits_jax.files.digests import sha256_of
 from exits_jax.models.params import Params
-
-# Fields of the sections below that change no mask.
-_INDIFFERENT = frozenset(
-    {
-        "crop.train_margin",
-        "crop.flip_rate",
-        "crop.photometric",
-        "model.remat",
-        "generate.splits",
-        "generate.part_size",
-        "generate.checkpoint",  # the digest of its parameters stands for it
-        "generate.model",  # likewise
-    }
-)
-
-_OF_PROMPTS = ("walk", "sigma")  # what is beside them is of the training alone
+from exits_jax.run.fields import decides_a_mask
 
 
 def fields_of_masks(config: mlc.ConfigDict) -> dict[str, Any]:
     """The fields that decide a mask once parameters and objects are given, by name."""
-    everything = json.loads(config.to_json_best_effort())
-    fields = {
-        f"{section}.{name}": value
-        for section in ("crop", "model", "decoder", "generate", "walk", "dense_crf")
-        for name, value in everything[section].items()
+    everything = leaves(json.loads(config.to_json_best_effort()))
+    prompts = config.prompt.enabled
+    return {
+        name: value
+        for name, value in everything
+        if decides_a_mask(name, prompts=prompts)
     }
-    if config.prompt.enabled:
-        fields |= {f"prompt.{name}": everything["prompt"][name] for name in _OF_PROMPTS}
-    fields |= {
-        f"init.{name}": everything["init"][name] for name in ("image_mean", "image_std")
-    }
-    fields["similarity.sinkhorn_rounds"] = everything["similarity"]["sinkhorn_rounds"]
-    return {name: fields[name] for name in fields if name not in _INDIFFERENT}
 
 
 def digest_of_params(trees: Iterable[Params]) -> str:

@@ -270,7 +270,9 @@ def crf_options(config: mlc.ConfigDict) -> CrfOptions:
     return CrfOptions(loss.crf_rounds, loss.crf_colour_scale, loss.crf_image)
 
 
-def selected(workdir: Workdir) -> dict[str, Any]:
+def selected(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
     """Layers and hops chosen at the end of the warm-up; empty if none were."""
     path = workdir / "similarity.json"
-    return json.loads(path.read_text())["choice"] if path.exists() else {}
+    if not (config.similarity.select and path.exists()):
+        return {}
+    return json.loads(path.read_text())["choice"]

@@ -18,36 +18,10 @@ import exits_jax
 from exits_jax.files.json_files import write_json
 from exits_jax.files.locks import InUse, take_lock
 from exits_jax.run import outputs
+from exits_jax.run.fields import RUNTIME
 from exits_jax.train.agreement import all_agree
 
 _logger = logging.getLogger(__name__)
-
-# Fields that change neither a number nor a file that later phases read.
-RUNTIME = frozenset(
-    {
-        "workdir",
-        "data.num_workers",
-        "data.num_threads",
-        "data.cache_mb",
-        "data.shards",
-        "data.shard_mb",
-        "data.shard_cache",
-        "data.name",
-        "train.log_every",
-        "train.checkpoint_every",
-        "train.keep_checkpoints",
-        "train.best_metric",
-        "train.keep_best",
-        "train.max_bad_steps",
-        "train.strict_resume",
-        "data.read_retries",
-        "data.stall_s",
-        "model.remat",
-        "model.scan",
-        "model.attention",
-        "generate.part_size",
-    }
-)
 
 # What a run keeps in folders of its own.
 FOLDERS = ("checkpoints", "phases", "tensorboard")
