@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from exits_jax.labeling import mask_quality
+from exits_jax.object_sizes import size_class
 
 GROUPS = ("all", "small", "medium", "large", "separated")
 
@@ -65,7 +66,7 @@ def described(
         annotation_id,
         category_id,
         0.0,
-        size_bucket(area),
+        size_class(area),
         separated,
         None if occluded_ids is None else annotation_id in occluded_ids,
     )
@@ -106,13 +107,6 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
         raise ValueError(f"Masks of one image differ in shape: {a.shape}, {b.shape}.")
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 0.0
-
-
-def size_bucket(area: float | int) -> str:
-    """COCO's size of an object: small below 32^2 px, medium below 96^2, else large."""
-    if area < 32**2:
-        return "small"
-    return "medium" if area < 96**2 else "large"
 
 
 def is_separated(mask: np.ndarray) -> bool:

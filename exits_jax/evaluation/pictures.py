@@ -12,6 +12,7 @@ from exits_jax.data.crops import Window
 from exits_jax.data.table import Instances
 from exits_jax.evaluation.contact_sheet import Panel, write_contact_sheet
 from exits_jax.evaluation.point_quality import Find, crop_mask, look_at, true_mask_of
+from exits_jax.object_sizes import AREAS
 from exits_jax.run.check_weights import described
 from exits_jax.run.from_config import encoder_config, method_name
 from exits_jax.run.workdir import Workdir
@@ -96,7 +97,7 @@ def draw_pictures(
 def _choose(objects: Instances, separated: set, count: int) -> Instances:
     """Up to half separated objects, the rest whole ones, each spread over the list."""
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    is_large = sides.prod(axis=1) > 32**2
+    is_large = sides.prod(axis=1) > AREAS["medium"]
     rows = np.flatnonzero(is_large if is_large.any() else ~is_large)
     ids = [objects[row].annotation_id for row in rows.tolist()]
     is_parted = np.array([identity in separated for identity in ids], bool)

@@ -14,13 +14,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from exits_jax.models.vit import torch_uniform, torch_uniform_bias
+from exits_jax.object_sizes import AREAS
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear, resize_map
 
 # Scale of the patch features by box area, and the smallest area of each size in px of
 # the original image. In the order of the areas.
 SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
-AREAS = {"small": 0, "medium": 32**2, "large": 96**2}
 ALL_SIZES = tuple(SCALES)
 
 _kaiming_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")

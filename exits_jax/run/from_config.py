@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 from exits_jax.data.augment import Photometric
 from exits_jax.data.samples import CropOptions
 from exits_jax.models.generator import EncoderBuilder, GeneratorBuilder
-from exits_jax.models.mask_decoder import ALL_SIZES, AREAS, DecoderConfig
+from exits_jax.models.mask_decoder import ALL_SIZES, DecoderConfig
 from exits_jax.models.params import abstract_graph
 from exits_jax.models.prompt import PromptConfig
 from exits_jax.models.vit import VitConfig, vit_config
+from exits_jax.object_sizes import AREAS
 from exits_jax.ops.walk import WalkOptions
 from exits_jax.run.workdir import ConfigError, Workdir
 from exits_jax.train.objectives import (

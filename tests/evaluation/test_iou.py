@@ -3,6 +3,7 @@ import pytest
 
 from exits_jax.evaluation import iou
 from exits_jax.evaluation.iou import EvaluatedObject
+from exits_jax.object_sizes import size_class
 
 
 def objects():
@@ -37,7 +38,7 @@ def test_an_empty_group_has_no_mean():
     [(1023, "small"), (1024, "medium"), (9215, "medium"), (9216, "large")],
 )
 def test_size_limits_belong_to_the_larger_group(area, size):
-    assert iou.size_bucket(area) == size
+    assert size_class(area) == size
 
 
 def test_iou_of_known_masks():
