@@ -1,6 +1,6 @@
 """Every kind of bad annotation or image file, through `validate` and `prepare`.
 
-The numbers name the rows of the list of bad inputs that the project tests against. A
+The numbers name the rows of docs/bad_input.md. A
 file is refused with a message that names it, or its records are left out with a code;
 nothing is ever left half-written, and no connection is ever opened. What is accepted is
 tested in `test_unusual_input`, and other rows where their readers are:

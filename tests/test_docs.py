@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.support import api_page
 from tests.support.toy import ROOT
 
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
@@ -52,3 +53,18 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     names = {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"}
     assert {name for name in names if f"({name})" not in index} == set()
+
+
+def test_the_api_page_is_that_of_the_code():
+    assert api_page.PAGE.read_text() == api_page.page(), api_page.__doc__
+
+
+def test_every_row_of_bad_input_that_tests_name_is_on_its_page():
+    page = (ROOT / "docs" / "bad_input.md").read_text()
+    listed = set()
+    for cell in re.findall(r"^\| (B\d\d.*?) \|", page, re.MULTILINE):
+        first, *others = re.findall(r"\d\d", cell)
+        is_range = "-" in cell
+        listed |= set(range(int(first), int(others[0]) + 1)) if is_range else set()
+        listed |= {int(first), *map(int, others)}
+    assert listed == set(range(1, 57))
