@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.bootstrap import Resamples, click_shares, in_words, interval, ious
+from benchmarks.common.bootstrap import (
+    Resamples,
+    click_shares,
+    in_words,
+    interval,
+    ious,
+)
 from exits_jax.data.coco_file import ById, CocoFile
 from exits_jax.data.extreme_points import MODES, points_of_record
 from exits_jax.data.masks import decode_mask

@@ -5,7 +5,7 @@ Run:  python -m benchmarks.input [--images DIR --annotations FILE.json]
 Without photographs, scenes are drawn and stored as JPEG. Four tables: stages of a
 sample on one core; the whole pipeline as training runs it, without the first batches,
 in which threads and workers start; ours and a torch DataLoader with the same
-transforms (benchmarks/torch_crops.py) in alternating turns, where a ratio of times of
+transforms (benchmarks/plain_torch/torch_crops.py) in turns, where a ratio of times of
 at most 0.8 is wanted; and the cores that one accelerator keeps busy. "On the device"
 is `augment.on_device`: the host draws the photometric change and the accelerator makes
 it. Needs the extra `convert` for torch.
@@ -27,10 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from benchmarks.aot_targets import H100, V5E, V5P, V6E
+from benchmarks.aot.targets import H100, V5E, V5P, V6E
+from benchmarks.common.rates import Rates, measure, table
 from benchmarks.flops import sizes_of, step_flops
-from benchmarks.rates import Rates, measure, table
-from benchmarks.torch_crops import torch_batches
+from benchmarks.plain_torch.torch_crops import torch_batches
 from configs import coco
 from exits_jax.data import crops
 from exits_jax.data.annotations import read_instances

@@ -12,7 +12,7 @@ import numpy as np
 from absl import app, flags
 from absl import logging as absl_logging
 
-from benchmarks.configuration import given, other_words
+from benchmarks.common.configuration import given, other_words
 from exits_jax.data.batches import train_batches
 from exits_jax.data.coco_file import ById, CocoFile
 from exits_jax.data.crops import Window

@@ -19,7 +19,7 @@ import ml_collections as mlc
 from absl import app, flags
 from absl import logging as absl_logging
 
-from benchmarks.configuration import given, other_words
+from benchmarks.common.configuration import given, other_words
 from exits_jax.evaluation.iou import Summary, format_table
 from exits_jax.files.json_files import write_json
 from exits_jax.main import PHASES, log_to

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks import torch_mean_field
-from benchmarks.turns import comparison, num_cores, table, take_turns
+from benchmarks.common.turns import comparison, num_cores, table, take_turns
+from benchmarks.plain_torch import torch_mean_field
 from exits_jax.ops.mean_field import mean_field
 
 

@@ -15,8 +15,8 @@ import time
 import numpy as np
 from absl import app, flags, logging
 
-from benchmarks import configuration
-from benchmarks.turns import Turn, comparison, median, table, take_turns, timed
+from benchmarks.common import configuration
+from benchmarks.common.turns import Turn, comparison, median, table, take_turns, timed
 from exits_jax.labeling.model_source import Model
 from exits_jax.predict.predictor import Predictor
 from exits_jax.run.from_config import generator_builder, uses_generator, uses_walk

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bootstrap import Resamples, in_words, interval
+from benchmarks.common.bootstrap import Resamples, in_words, interval
 from benchmarks.compare_masks import TrueObject, judge, true_objects
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.extreme_points import MODES

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from benchmarks.turns import comparison, table, take_turns
+from benchmarks.common.turns import comparison, table, take_turns
 from exits_jax.ops.propagation import (
     converged_scores,
     converged_transition,

@@ -24,8 +24,8 @@ import cv2
 import grain
 import numpy as np
 
-from benchmarks.rates import measure, table
-from benchmarks.torch_crops import torch_batches
+from benchmarks.common.rates import measure, table
+from benchmarks.plain_torch.torch_crops import torch_batches
 from exits_jax.batch import Batch
 from exits_jax.data.annotations import read_instances
 from exits_jax.data.batches import trainable

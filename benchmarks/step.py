@@ -18,12 +18,12 @@ import torch
 from absl import app, flags
 from absl import logging as absl_logging
 
-from benchmarks.aot_step import lower_step
-from benchmarks.configuration import given, other_words
-from benchmarks.drawn_batch import drawn_batch
-from benchmarks.step_methods import JaxStep, start_of, torch_batch, torch_step
-from benchmarks.step_parts import PARTS, jax_parts, torch_parts
-from benchmarks.turns import comparison, median, num_cores, table, take_turns
+from benchmarks.aot.step import lower_step
+from benchmarks.common.configuration import given, other_words
+from benchmarks.common.drawn_batch import drawn_batch
+from benchmarks.common.step_methods import JaxStep, start_of, torch_batch, torch_step
+from benchmarks.common.step_parts import PARTS, jax_parts, torch_parts
+from benchmarks.common.turns import comparison, median, num_cores, table, take_turns
 from exits_jax.data.batches import train_batches
 from exits_jax.models.params import count
 from exits_jax.phases import prepare

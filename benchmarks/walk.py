@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from benchmarks.turns import median, take_turns
+from benchmarks.common.turns import median, take_turns
 from exits_jax.models.params import abstract_graph, bind, init_params
 from exits_jax.models.vit import VisionTransformer, vit_config
 from exits_jax.ops.clicks import Clicks

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.timm_alone import import_timm
+from benchmarks.plain_torch.timm_alone import import_timm
 from convert_weights.__main__ import main as convert
 from exits_jax.models import params as trees
 from exits_jax.models.vit import SIZES, VisionTransformer, vit_config

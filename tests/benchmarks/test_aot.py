@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.aot_report import half_bytes, lines, report, table
-from benchmarks.aot_search import compiler_of, largest
-from benchmarks.aot_targets import GIB, TARGETS, target_named
+from benchmarks.aot.report import half_bytes, lines, report, table
+from benchmarks.aot.search import compiler_of, largest
+from benchmarks.aot.targets import GIB, TARGETS, target_named
 from benchmarks.flops import sizes_of, step_flops
 from configs import voc
 

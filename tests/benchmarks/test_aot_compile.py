@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.aot_search import compiler_of
-from benchmarks.aot_targets import V5E
-from benchmarks.hlo import REMATERIALISATION
+from benchmarks.aot.hlo import REMATERIALISATION
+from benchmarks.aot.search import compiler_of
+from benchmarks.aot.targets import V5E
 from tests.support.waiting import CEILING_S
 
 ROOT = Path(__file__).parents[2]

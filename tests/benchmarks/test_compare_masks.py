@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare_masks
-from benchmarks.bootstrap import Interval, Resamples, in_words, interval
+from benchmarks.common.bootstrap import Interval, Resamples, in_words, interval
 from exits_jax.data import rle
 from exits_jax.data.extreme_points import clean_points
 

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from benchmarks.hlo import (
+from benchmarks.aot.hlo import (
     activation_gathers,
     by_kind,
     collectives,

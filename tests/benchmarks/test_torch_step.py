@@ -10,8 +10,8 @@ from exits_jax.train.sharding import shard_batch
 
 torch = pytest.importorskip("torch", reason="needs the 'convert' extra")
 
-from benchmarks.drawn_batch import drawn_batch  # noqa: E402
-from benchmarks.step_methods import (  # noqa: E402
+from benchmarks.common.drawn_batch import drawn_batch  # noqa: E402
+from benchmarks.common.step_methods import (  # noqa: E402
     JaxStep,
     start_of,
     torch_batch,

@@ -12,7 +12,7 @@ for package in ("timm", "transformers"):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed", allow_module_level=True)
 
-from benchmarks.timm_alone import import_timm  # noqa: E402
+from benchmarks.plain_torch.timm_alone import import_timm  # noqa: E402
 from benchmarks.weight_parity import (  # noqa: E402
     SOURCES,
     compare,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 from typing import NamedTuple
 
-from benchmarks.hlo_text import (
+from benchmarks.aot.hlo_text import (
     Line,
     Lines,
     arrays,

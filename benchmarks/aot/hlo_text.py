@@ -1,4 +1,4 @@
-"""Compiled HLO text as instructions by name: just as much as `benchmarks.hlo` needs."""
+"""Compiled HLO text as instructions by name: just as much as `hlo` needs."""
 
 import re
 from collections import defaultdict

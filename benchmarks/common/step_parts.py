@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import ml_collections as mlc
 import optax
 
-from benchmarks.step_methods import Start, optimizer_of
-from benchmarks.torch_step import TorchStep, box_mask, mil_loss
+from benchmarks.common.step_methods import Start, optimizer_of
+from benchmarks.plain_torch.torch_step import TorchStep, box_mask, mil_loss
 from exits_jax.models.params import abstract_graph, bind
 from exits_jax.models.similarity import similarity
 from exits_jax.ops import losses

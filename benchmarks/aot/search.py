@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.aot_report import Facts, half_bytes
-from benchmarks.aot_targets import ENVIRONMENT
+from benchmarks.aot.report import Facts, half_bytes
+from benchmarks.aot.targets import ENVIRONMENT
 
 
 def compiler_of(platform: str) -> tuple[bool, dict[str, str]]:

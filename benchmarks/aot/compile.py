@@ -18,10 +18,10 @@ import jax
 from absl import app, flags
 from jax.experimental import topologies
 
-from benchmarks import hlo
-from benchmarks.aot_step import Lowered, lower_step
-from benchmarks.aot_targets import H100_CONFIG, Target, target_named
-from benchmarks.configuration import given, other_words
+from benchmarks.aot import hlo
+from benchmarks.aot.step import Lowered, lower_step
+from benchmarks.aot.targets import H100_CONFIG, Target, target_named
+from benchmarks.common.configuration import given, other_words
 from exits_jax.train.sharding import make_mesh
 
 _TARGET = flags.DEFINE_string("target", None, "What to compile for.")

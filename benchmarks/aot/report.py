@@ -5,11 +5,11 @@ from typing import Any
 
 import ml_collections as mlc
 
-from benchmarks.aot_targets import Target
+from benchmarks.aot.hlo import KINDS
+from benchmarks.aot.targets import Target
 from benchmarks.flops import StepFlops
-from benchmarks.hlo import KINDS
 
-Facts = dict[str, Any]  # what benchmarks.aot_compile writes
+Facts = dict[str, Any]  # what benchmarks.aot.compile writes
 HALVES = ("label", "train")
 
 

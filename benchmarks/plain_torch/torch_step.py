@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import torch_retrieval
-from benchmarks.torch_mean_field import mean_field
+from benchmarks.plain_torch import torch_retrieval
+from benchmarks.plain_torch.torch_mean_field import mean_field
 from convert_weights.torch_generator import Decoder, Encoder
 
 Arrays = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ import ml_collections as mlc
 import numpy as np
 import torch
 
-from benchmarks.torch_step import Options, TorchStep
+from benchmarks.plain_torch.torch_step import Options, TorchStep
 from convert_weights.exports import export
 from exits_jax.models.params import Params
 from exits_jax.models.vit import VitConfig

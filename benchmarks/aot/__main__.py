@@ -26,11 +26,11 @@ from typing import Any
 
 from absl import app, flags
 
-from benchmarks import hlo
-from benchmarks.aot_report import Facts, lines, report, table
-from benchmarks.aot_search import compiler_of, largest, needs
-from benchmarks.aot_targets import TARGETS, target_named
-from benchmarks.configuration import given, other_words
+from benchmarks.aot import hlo
+from benchmarks.aot.report import Facts, lines, report, table
+from benchmarks.aot.search import compiler_of, largest, needs
+from benchmarks.aot.targets import TARGETS, target_named
+from benchmarks.common.configuration import given, other_words
 from benchmarks.flops import sizes_of, step_flops
 
 _TARGET = flags.DEFINE_string("target", None, f"One of {', '.join(TARGETS)}.")
@@ -75,7 +75,7 @@ def _compiled(rows: int) -> Facts:
     cache.mkdir(parents=True, exist_ok=True)
     settings = [arg for arg in sys.argv if arg.startswith("--config")]
     log = cache / f"{_TARGET.value}_{rows}_{os.getpid()}.log"
-    command = [sys.executable, "-m", "benchmarks.aot_compile", *settings]
+    command = [sys.executable, "-m", "benchmarks.aot.compile", *settings]
     command += [f"--target={_TARGET.value}", f"--per_chip={rows}", f"--cache={cache}"]
     print(f"{_TARGET.value}: {rows} rows per chip ... ", end="", flush=True)
     with open(log, "w", encoding="utf-8") as stream:
