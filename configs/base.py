@@ -319,7 +319,8 @@ def get_config() -> mlc.ConfigDict:
     # a share of the box; 0: none.
     generate.click_depth = 0.0
     generate.batch_size = 32  # Crops labelled at once by each process.
-    # Objects per temporary file; a restart keeps the files that are complete.
+    # Objects per temporary file, of masks and of stored labels; a restart keeps the
+    # files that are complete.
     generate.part_size = 512
     # Checkpoint to use: "latest", or "best", by `train.best_metric`.
     generate.checkpoint = "latest"

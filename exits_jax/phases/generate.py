@@ -27,6 +27,7 @@ from exits_jax.labeling.model_source import Model, digest_of_model, of_run, on_d
 from exits_jax.labeling.part_files import (
     Parts,
     find_kept,
+    part_size,
     remove_drafts,
     remove_parts,
     write_part,
@@ -89,15 +90,6 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if jax.process_index() == 0:  # only now: a restart makes no split a second time
         for parts in finished:
             remove_parts(parts)
-
-
-def part_size(config: mlc.ConfigDict) -> int:
-    """`generate.part_size`, rounded up to whole batches.
-
-    A batch then has the same objects whatever the parts and who makes them.
-    """
-    batch = config.generate.batch_size
-    return -(-config.generate.part_size // batch) * batch
 
 
 def make_parts(
