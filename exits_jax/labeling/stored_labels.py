@@ -31,6 +31,7 @@ from exits_jax.labeling.device_memory import Pieces
 from exits_jax.labeling.label import ROWS
 from exits_jax.labeling.model_source import walk_encoder
 from exits_jax.labeling.part_files import part_size
+from exits_jax.labeling.plan import in_blocks
 from exits_jax.run.fingerprints import digest_of_folder, digest_of_params
 from exits_jax.run.from_config import (
     crop_options,
@@ -77,7 +78,7 @@ def stored_labels(
         _make_parts(config, folder / "parts", objects, encoder, walk)
         _wait("labels are made")
         if jax.process_index() == 0:
-            _join_parts(folder, _parts(config, len(objects)))
+            _join_parts(folder, in_blocks(len(objects), part_size(config)))
         _wait("labels are joined")
     return store
 
@@ -95,7 +96,9 @@ def _begin(folder: Path, key: dict[str, Any]) -> None:
 
 def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None:
     """Makes the parts of this process that are not there, each file whole or not."""
-    mine = _parts(config, len(objects))[jax.process_index() :: jax.process_count()]
+    mine = in_blocks(len(objects), part_size(config))[
+        jax.process_index() :: jax.process_count()
+    ]
     missing = [part for part in mine if not _path(folder, part).exists()]
     if not missing:
         return
@@ -173,13 +176,6 @@ def _join_parts(folder: Path, parts: list[range]) -> None:
             rows[part.start : part.stop] = np.load(path, mmap_mode="r")
         rows.flush()
     shutil.rmtree(folder / "parts")
-
-
-def _parts(config: mlc.ConfigDict, num_objects: int) -> list[range]:
-    """The objects of each part."""
-    size = part_size(config)
-    starts = range(0, num_objects, size)
-    return [range(start, min(start + size, num_objects)) for start in starts]
 
 
 def _path(folder: Path, part: range) -> Path:

@@ -126,19 +126,17 @@ def make_parts(
     missing = [part for part in mine if part not in kept]
     if not missing:
         return
-    todo = np.concatenate([np.array(parts.rows(part)) for part in missing])
+    blocks = [parts.rows(part) for part in missing]
     total = sum(len(parts.rows(part)) for part in mine)
-    progress = Progress(
-        name, total=total, unit="mask", initial=total - len(todo), warm_up=1
-    )
+    todo = sum(map(len, blocks))
+    progress = Progress(name, total=total, unit="mask", initial=total - todo, warm_up=1)
     labeled = label_objects(
-        config, mesh, models, objects.select(todo), on_start=progress.advance
+        config, mesh, models, objects, blocks, on_start=progress.advance
     )
     with progress, closing(labeled):
         progress.doing("compiling")
-        for part in missing:
-            num_objects = len(parts.rows(part))
-            write_part(parts, part, itertools.islice(labeled, num_objects))
+        for part, block in zip(missing, blocks):
+            write_part(parts, part, itertools.islice(labeled, len(block)))
 
 
 def _merge(
