@@ -1,13 +1,15 @@
-"""Cost per object of a mask without training: encoder, walk and dense CRF, in turn.
+"""Cost of a mask without training: encoder, walk and dense CRF, in turn.
 
 python -m benchmarks.walk [--size tiny] [--crop 224] [--batch 16] [--grids 28 40 56]
                           [--turns 7]
 
-Random weights and pixels: the cost does not depend on them.
+Random weights and pixels: the cost does not depend on them. Memory is what the compiled
+program of a whole batch takes beside what it is given and returns.
 """
 
 import argparse
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,16 +35,34 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=7)
     options = parser.parse_args(arguments)
     calls = _calls(options.size, options.crop, options.batch, options.grids)
-    turns = take_turns(calls, rounds=options.turns)
+    turns = take_turns(
+        {name: call.run for name, call in calls.items()}, rounds=options.turns
+    )
     print(f"ViT-{options.size}, {options.crop} px, {options.batch} objects at a time")
-    print(f"{'ms per object':44s}{'clock':>8s}{'CPU':>8s}")
+    print(f"{'ms per object; MiB of a batch':44s}{'clock':>8s}{'CPU':>8s}{'MiB':>8s}")
     for name, taken in turns.items():
         wall, cpu = (1000 * t / options.batch for t in median(taken))
-        print(f"{name:44s}{wall:8.1f}{cpu:8.1f}")
+        print(f"{name:44s}{wall:8.1f}{cpu:8.1f}{calls[name].memory_mib():8.0f}")
 
 
-def _calls(size: str, crop: int, batch: int, grids: list[int]):
-    """Each part as a call without arguments, by name."""
+class Call(NamedTuple):
+    """A compiled function and what it is called with."""
+
+    function: Any  # as `jax.jit` makes it
+    arguments: tuple[Any, ...]
+
+    def run(self) -> Any:
+        """Calls it."""
+        return self.function(*self.arguments)
+
+    def memory_mib(self) -> float:
+        """What its program needs for the time it runs, MiB."""
+        plan = self.function.lower(*self.arguments).compile().memory_analysis()
+        return plan.temp_size_in_bytes / 2**20
+
+
+def _calls(size: str, crop: int, batch: int, grids: list[int]) -> dict[str, Call]:
+    """Each part by name."""
     by_head = jax.default_backend() == "cpu"
     build = lambda rngs: VisionTransformer(vit_config(size, by_head=by_head), rngs=rngs)
     graph = abstract_graph(build)
@@ -76,9 +96,9 @@ def _calls(size: str, crop: int, batch: int, grids: list[int]):
     rows = {"image": image, **clicks._asdict()}
     logits = jax.random.normal(jax.random.key(2), (batch, grid, grid))
     calls = {
-        "encoder, attention of all layers": partial(encode, params, pixels),
-        "walk": partial(walk, similarity, features, clicks),
-        "walk without the linear classifier": partial(plain, similarity, None, clicks),
+        "encoder, attention of all layers": Call(encode, (params, pixels)),
+        "walk": Call(walk, (similarity, features, clicks)),
+        "walk without the linear classifier": Call(plain, (similarity, None, clicks)),
     }
     for side in grids:
         refine = jax.jit(
@@ -86,7 +106,7 @@ def _calls(size: str, crop: int, batch: int, grids: list[int]):
                 refined_logits, crf=CRF._replace(grid=side), click_depth=0.15, cut=0.5
             )
         )
-        calls[f"dense CRF, {side} x {side} nodes"] = partial(refine, logits, rows)
+        calls[f"dense CRF, {side} x {side} nodes"] = Call(refine, (logits, rows))
     return calls
 
 

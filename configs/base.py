@@ -318,8 +318,12 @@ def get_config() -> mlc.ConfigDict:
     # Clicks are in the mask, and what lies right behind them: depth of these wedges as
     # a share of the box; 0: none.
     generate.click_depth = 0.0
+    # Pixels that several objects of one class claim go to the best claim, to which the
+    # clicks add; another class takes nothing away.
+    generate.layers = False
     generate.batch_size = 32  # Crops labelled at once by each process.
-    # Objects per temporary file; a restart keeps the files that are complete.
+    # Objects per temporary file, of masks and of stored labels; a restart keeps the
+    # files that are complete.
     generate.part_size = 512
     # Checkpoint to use: "latest", or "best", by `train.best_metric`.
     generate.checkpoint = "latest"

@@ -51,6 +51,7 @@ def _with_clicks(config: mlc.ConfigDict) -> None:
     config.generate.threshold = 0.7
     config.generate.crf = True
     config.generate.click_depth = 0.15
+    config.generate.layers = True
 
 
 def _for_cpu(config: mlc.ConfigDict) -> None:

@@ -27,6 +27,7 @@ OURS = {
     "generate.source": "generator",
     "generate.crf": False,
     "generate.click_depth": 0.0,
+    "generate.layers": False,
 }
 
 

@@ -50,6 +50,7 @@ class Instances(Sequence[Instance]):
       is_crowd: bool `[n]`.
       position: int64 `[n]`, place among the annotations of the file.
       image: int32 `[n]`, row in the table of images.
+      category: `[n]`, whole numbers that are equal for objects of one category.
       image_sizes: int32 `[m, 2]`, (height, width) of each image, px.
       image_position: int32 `[m]`, place of each image among the images of the file.
       paths: file of each image.
@@ -77,6 +78,7 @@ class Instances(Sequence[Instance]):
         self.is_crowd = columns["is_crowd"]
         self.position = columns["position"]
         self.image = columns["image"]
+        self.category = columns["category"]
         self.image_sizes = columns["image_sizes"]
         self.image_position = columns["image_position"]
         self.paths: Sequence[str] = _Values(columns, "paths")
@@ -166,7 +168,7 @@ class Instances(Sequence[Instance]):
         return Instance(
             annotation_id=self._ids[row],
             image_id=self._image_ids[image],
-            category_id=self._categories[int(self._columns["category"][row])],
+            category_id=self._categories[int(self.category[row])],
             image_path=self.paths[image],
             image_size=(height, width),
             extreme_points=np.array(self.points[row]) if self.has_points[row] else None,

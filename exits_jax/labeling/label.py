@@ -5,7 +5,7 @@ A process labels its objects alone, on its own devices: no other one can stall i
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +22,8 @@ from exits_jax.data.images import ImageError
 from exits_jax.data.records import Instance
 from exits_jax.data.table import Instances
 from exits_jax.labeling.device_memory import Pieces
+from exits_jax.labeling.layers import in_layers
+from exits_jax.labeling.plan import Plan, planned
 from exits_jax.labeling.prediction import Prediction
 from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance, Skip
 from exits_jax.models.params import Params, abstract_graph
@@ -55,11 +57,20 @@ class Models(NamedTuple):
     walk: Walk | None = None
 
 
+class _Crop(NamedTuple):
+    """The logits of an object's crop, and where it lies."""
+
+    item: Instance
+    window: Window
+    logits: np.ndarray  # [h, w]
+
+
 def label_objects(
     config: mlc.ConfigDict,
     mesh: Mesh,
     models: Models,
     objects: Instances,
+    blocks: Sequence[range],
     *,
     on_start: Callable[[int], object],
 ) -> Generator[tuple[int, Outcome], None, None]:
@@ -73,12 +84,17 @@ def label_objects(
         config: The whole configuration.
         mesh: Devices of this process alone.
         models: What makes the masks.
-        objects: What to label.
+        objects: All objects of the split.
+        blocks: What to label. A block depends on no other one: with `generate.layers`,
+            rivals that are not in it are predicted with it.
         on_start: Called with the number of objects whenever a batch is begun.
 
     Yields:
-        (place among the annotations of the file, outcome), in the order of `objects`.
+        (place among the annotations of the file, outcome), block by block, in the order
+        of `objects`.
     """
+    plan = planned(config, objects, blocks)
+    chosen = objects.select(plan.rows)
     pieces = Pieces(
         logits_of(config, mesh, models),
         num_rows=config.generate.batch_size,
@@ -86,16 +102,13 @@ def label_objects(
     )
     waiting: deque[tuple[int, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(max(1, config.data.num_threads)) as pool:
-        for rows, logits in _predictions(config, pieces, objects, on_start):
-            for row in np.flatnonzero(rows["index"] >= 0):
-                index = int(rows["index"][row])
-                if rows["valid"][row]:
-                    window = Window(*(int(edge) for edge in rows["window"][row]))
-                    item = objects[index]
-                    make = partial(_pseudo_mask, config, item, window, logits[row])
-                else:
-                    make = partial(_unreadable, objects, index)
-                waiting.append((int(objects.position[index]), pool.submit(make)))
+        crops = _crops(config, pieces, chosen, plan, on_start)
+        for place, (crop, *rivals) in _complete(crops, plan):
+            if crop is None:
+                make = partial(_unreadable, chosen, place)
+            else:
+                make = partial(_pseudo_mask, config, crop, rivals)
+            waiting.append((int(chosen.position[place]), pool.submit(make)))
             while waiting and (len(waiting) > IN_FLIGHT or waiting[0][1].done()):
                 position, made = waiting.popleft()  # logits must not pile up
                 yield position, made.result()
@@ -141,10 +154,49 @@ def logits_of(
     return predict
 
 
+def _complete(
+    crops: Iterator[_Crop | None], plan: Plan
+) -> Iterator[tuple[int, list[_Crop | None]]]:
+    """Each wanted place with the crops that its mask is made from, its own first.
+
+    Crops come in the order of the plan and are dropped after their last use.
+    """
+    wanted = deque(np.flatnonzero(plan.is_wanted).tolist())
+    last_uses = plan.last_uses()
+    held: dict[int, _Crop | None] = {}
+    for place, crop in enumerate(crops):
+        if last_uses[place] >= 0:
+            held[place] = crop
+        while wanted and max(needed := plan.needed(wanted[0])) <= place:
+            first = wanted.popleft()
+            yield first, [held[each] for each in needed]
+            for each in needed:
+                if last_uses[each] == first:
+                    del held[each]
+
+
+def _crops(
+    config: mlc.ConfigDict,
+    pieces: Pieces,
+    objects: Instances,
+    plan: Plan,
+    on_start: Callable[[int], object],
+) -> Iterator[_Crop | None]:
+    """Each object's logits; None where its image cannot be read."""
+    for rows, logits in _predictions(config, pieces, objects, plan, on_start):
+        for row in np.flatnonzero(rows["index"] >= 0):
+            if not rows["valid"][row]:
+                yield None
+                continue
+            window = Window(*(int(edge) for edge in rows["window"][row]))
+            yield _Crop(objects[int(rows["index"][row])], window, logits[row])
+
+
 def _predictions(
     config: mlc.ConfigDict,
     pieces: Pieces,
     objects: Instances,
+    plan: Plan,
     on_start: Callable[[int], object],
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """Batches with their logits, each fetched while the device works on the next."""
@@ -163,15 +215,25 @@ def _predictions(
             if before is not None:
                 yield before[0], pieces.finish(before[1])
             before = rows, started
-            on_start(int((rows["index"] >= 0).sum()))
+            places = rows["index"][rows["index"] >= 0]
+            on_start(int(plan.is_wanted[places].sum()))
         if before is not None:
             yield before[0], pieces.finish(before[1])
 
 
 def _pseudo_mask(
-    config: mlc.ConfigDict, item: Instance, window: Window, logits: np.ndarray
+    config: mlc.ConfigDict, crop: _Crop, rivals: Sequence[_Crop | None]
 ) -> Outcome:
-    made = Prediction.of_crop(logits, window, item, config.generate.threshold)
+    item, threshold = crop.item, config.generate.threshold
+    made = Prediction.of_crop(crop.logits, crop.window, item, threshold)
+    made = in_layers(
+        made,
+        [
+            Prediction.of_crop(other.logits, other.window, other.item, threshold)
+            for other in rivals
+            if other is not None
+        ],
+    )
     if made.is_empty and config.generate.empty == "skip":
         return Skip(
             item.annotation_id,

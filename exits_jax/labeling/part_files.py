@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_collections as mlc
 import numpy as np
 
 import exits_jax
@@ -59,6 +60,15 @@ class Parts(NamedTuple):
     def of_process(self, process: int, num_processes: int) -> range:
         """The parts that one of several processes makes."""
         return range(process, self.num_parts, num_processes)
+
+
+def part_size(config: mlc.ConfigDict) -> int:
+    """`generate.part_size`, rounded up to whole batches.
+
+    A batch then has the same objects whatever the parts and who makes them.
+    """
+    batch = config.generate.batch_size
+    return -(-config.generate.part_size // batch) * batch
 
 
 def find_kept(parts: Parts) -> set[int]:

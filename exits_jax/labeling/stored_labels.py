@@ -1,8 +1,9 @@
 """Labels of the training objects, made once by the walk and kept in the workdir.
 
-The objects are cut into parts; part k belongs to process k % number of processes, and a
-restart keeps the parts that are there. The first process puts them into one file that
-every later step, process and worker maps into memory.
+The objects are cut into parts of `generate.part_size`; part k belongs to process k %
+number of processes, and a restart, with any number of them, keeps the parts that are
+there. The first process puts them into one file that every later step, process and
+worker maps into memory.
 """
 
 import contextlib
@@ -30,6 +31,8 @@ from exits_jax.labeling.check_walk import check_walk
 from exits_jax.labeling.device_memory import Pieces
 from exits_jax.labeling.label import ROWS
 from exits_jax.labeling.model_source import walk_encoder
+from exits_jax.labeling.part_files import part_size
+from exits_jax.labeling.plan import in_blocks
 from exits_jax.run.fingerprints import digest_of_folder, digest_of_params
 from exits_jax.run.from_config import (
     crop_options,
@@ -45,7 +48,6 @@ from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import make_mesh, replicate, shard_batch, split_rows
 
 _logger = logging.getLogger(__name__)
-PART = 4096  # objects of a part, about
 
 
 def stored_labels(
@@ -77,7 +79,7 @@ def stored_labels(
         _make_parts(config, folder / "parts", objects, encoder, walk)
         _wait("labels are made")
         if jax.process_index() == 0:
-            _join_parts(folder, len(objects))
+            _join_parts(folder, in_blocks(len(objects), part_size(config)))
         _wait("labels are joined")
     return store
 
@@ -95,19 +97,17 @@ def _begin(folder: Path, key: dict[str, Any]) -> None:
 
 def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None:
     """Makes the parts of this process that are not there, each file whole or not."""
-    batch = config.generate.batch_size
-    size = -(-PART // batch) * batch
-    starts = range(0, len(objects), size)
-    mine = starts[jax.process_index() :: jax.process_count()]
-    missing = [start for start in mine if not _part(folder, start).exists()]
+    mine = in_blocks(len(objects), part_size(config))[
+        jax.process_index() :: jax.process_count()
+    ]
+    missing = [part for part in mine if not _path(folder, part).exists()]
     if not missing:
         return
-    total = sum(min(size, len(objects) - start) for start in mine)
-    todo = sum(min(size, len(objects) - start) for start in missing)
+    total, todo = (sum(map(len, parts)) for parts in (mine, missing))
     mesh = make_mesh(devices=jax.local_devices())
     label = Pieces(
         _labels_of(config, mesh, replicate(mesh, encoder), walk),
-        num_rows=batch,
+        num_rows=config.generate.batch_size,
         num_devices=mesh.size,
     )
     progress = Progress(
@@ -115,10 +115,9 @@ def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None
     )
     with progress:
         progress.doing("compiling")
-        for start in missing:
-            rows = np.arange(start, min(start + size, len(objects)))
-            made = _rows(config, label, objects.select(rows), progress)
-            _save(_part(folder, start), np.concatenate(list(made)))
+        for part in missing:
+            made = _rows(config, label, objects.select(np.array(part)), progress)
+            _save(_path(folder, part), np.concatenate(list(made)))
 
 
 def _rows(config, label: Pieces, objects: Instances, progress: Progress):
@@ -166,27 +165,23 @@ def _labels_of(config: mlc.ConfigDict, mesh, encoder, walk):
     return lambda rows: label(encoder, shard_batch(mesh, rows))
 
 
-def _join_parts(folder: Path, num_objects: int) -> None:
+def _join_parts(folder: Path, parts: list[range]) -> None:
     """One file of all parts, whole or not at all."""
-    parts = sorted((folder / "parts").glob("*.npy"))
-    width = np.load(parts[0], mmap_mode="r").shape[1]
+    paths = [_path(folder / "parts", part) for part in parts]
+    width = np.load(paths[0], mmap_mode="r").shape[1]
     with whole_path(folder / "labels.npy") as draft:
         rows = np.lib.format.open_memmap(
-            draft, mode="w+", dtype=np.uint8, shape=(num_objects, width)
+            draft, mode="w+", dtype=np.uint8, shape=(parts[-1].stop, width)
         )
-        offset = 0
-        for path in parts:
-            part = np.load(path, mmap_mode="r")
-            rows[offset : offset + len(part)] = part
-            offset += len(part)
+        for part, path in zip(parts, paths):
+            rows[part.start : part.stop] = np.load(path, mmap_mode="r")
         rows.flush()
-        if offset != num_objects:
-            raise RuntimeError(f"{offset} of {num_objects} objects have labels.")
     shutil.rmtree(folder / "parts")
 
 
-def _part(folder: Path, start: int) -> Path:
-    return folder / f"{start:09d}.npy"
+def _path(folder: Path, part: range) -> Path:
+    """Its file: one of another `generate.part_size` has another name."""
+    return folder / f"{part.start:09d}-{part.stop:09d}.npy"
 
 
 def _save(path: Path, rows: np.ndarray) -> None:

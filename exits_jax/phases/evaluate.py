@@ -26,6 +26,8 @@ from exits_jax.evaluation.verdict import OCTAGON, verdict
 from exits_jax.files.json_files import write_json
 from exits_jax.labeling.label import Models, label_objects
 from exits_jax.labeling.model_source import walk_encoder
+from exits_jax.labeling.part_files import part_size
+from exits_jax.labeling.plan import in_blocks
 from exits_jax.labeling.pseudo_masks import PseudoInstance
 from exits_jax.models.params import Params
 from exits_jax.run.from_config import (
@@ -143,7 +145,14 @@ def _walk_masks(
     name = f"walk alone {split}"
     with Progress(name, total=len(objects), unit="mask", warm_up=1) as progress:
         progress.doing("compiling")
-        made = label_objects(alone, mesh, models, objects, on_start=progress.advance)
+        made = label_objects(
+            alone,
+            mesh,
+            models,
+            objects,
+            in_blocks(len(objects), part_size(config)),
+            on_start=progress.advance,
+        )
         outcomes = [outcome for _, outcome in made]
     return {
         found.annotation_id: found.rle

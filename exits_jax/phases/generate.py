@@ -27,6 +27,7 @@ from exits_jax.labeling.model_source import Model, digest_of_model, of_run, on_d
 from exits_jax.labeling.part_files import (
     Parts,
     find_kept,
+    part_size,
     remove_drafts,
     remove_parts,
     write_part,
@@ -91,15 +92,6 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             remove_parts(parts)
 
 
-def part_size(config: mlc.ConfigDict) -> int:
-    """`generate.part_size`, rounded up to whole batches.
-
-    A batch then has the same objects whatever the parts and who makes them.
-    """
-    batch = config.generate.batch_size
-    return -(-config.generate.part_size // batch) * batch
-
-
 def make_parts(
     config: mlc.ConfigDict,
     mesh: Mesh,
@@ -134,19 +126,17 @@ def make_parts(
     missing = [part for part in mine if part not in kept]
     if not missing:
         return
-    todo = np.concatenate([np.array(parts.rows(part)) for part in missing])
+    blocks = [parts.rows(part) for part in missing]
     total = sum(len(parts.rows(part)) for part in mine)
-    progress = Progress(
-        name, total=total, unit="mask", initial=total - len(todo), warm_up=1
-    )
+    todo = sum(map(len, blocks))
+    progress = Progress(name, total=total, unit="mask", initial=total - todo, warm_up=1)
     labeled = label_objects(
-        config, mesh, models, objects.select(todo), on_start=progress.advance
+        config, mesh, models, objects, blocks, on_start=progress.advance
     )
     with progress, closing(labeled):
         progress.doing("compiling")
-        for part in missing:
-            num_objects = len(parts.rows(part))
-            write_part(parts, part, itertools.islice(labeled, num_objects))
+        for part, block in zip(missing, blocks):
+            write_part(parts, part, itertools.islice(labeled, len(block)))
 
 
 def _merge(

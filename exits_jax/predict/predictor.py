@@ -51,8 +51,9 @@ class ModelFacts(NamedTuple):
 class Predictor:
     """A model that makes the mask of an object from four clicks, or from its box.
 
-    The same clicks give the same run lengths as `exits-jax generate`. Threads may share
-    a predictor: its only state is the current image.
+    The same clicks give the same run lengths as `exits-jax generate`, but for its
+    `generate.layers`: clicks have no class. Threads may share a predictor: its only
+    state is the current image.
     """
 
     def __init__(self, model: Model, name: str = ""):

@@ -170,20 +170,23 @@ def test_labels_of_other_values_are_made_again(stored, tmp_path):
     np.testing.assert_array_equal(np.load(path), before)
 
 
-def test_a_restart_keeps_the_parts_that_are_there(stored, monkeypatch):
-    monkeypatch.setattr(phase, "PART", 4)
+def test_a_restart_keeps_the_parts_that_are_there_if_they_are_of_that_size(stored):
+    config = stored.copy_and_resolve_references()
+    config.generate.batch_size = config.generate.part_size = 4
     workdir = Workdir(stored.workdir)
     objects = training_instances(stored, workdir)
     folder = Path(stored.workdir) / "labels"
     before = np.load(folder / "labels.npy")
     (folder / "labels.npy").unlink()
     (folder / "parts").mkdir()
-    kept = np.full_like(before[8:16], 7)
-    np.save(folder / "parts" / "000000008.npy", kept)
-    phase.stored_labels(stored, workdir, objects)
+    kept = np.full_like(before[8:12], 7)
+    np.save(folder / "parts" / "000000008-000000012.npy", kept)
+    np.save(folder / "parts" / "000000000-000000008.npy", np.full_like(before[:8], 9))
+    phase.stored_labels(config, workdir, objects)
     found = np.load(folder / "labels.npy")
-    np.testing.assert_array_equal(found[8:], kept)
+    np.testing.assert_array_equal(found[8:12], kept)
     np.testing.assert_array_equal(found[:8], before[:8])
+    np.testing.assert_array_equal(found[12:], before[12:])
     np.save(folder / "labels.npy", before)
 
 

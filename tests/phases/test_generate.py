@@ -12,7 +12,13 @@ from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.records import TooManySkipped
 from exits_jax.labeling import label
 from exits_jax.labeling.merge import merge
-from exits_jax.labeling.part_files import Parts, count_unreadable, find_kept, read_parts
+from exits_jax.labeling.part_files import (
+    Parts,
+    count_unreadable,
+    find_kept,
+    part_size,
+    read_parts,
+)
 from exits_jax.phases import generate
 from exits_jax.run.from_config import generator_builder
 from exits_jax.run.prepared import instances, read_problems
@@ -38,7 +44,7 @@ class Labeling:
     def take(self, objects):
         self.objects = objects
         self.parts = self.parts._replace(
-            num_objects=len(objects), size=generate.part_size(self.config)
+            num_objects=len(objects), size=part_size(self.config)
         )
 
     def make(self, *, process=0, num_processes=1):
