@@ -13,10 +13,11 @@ import numpy as np
 
 from exits_jax.data.coco_file import CocoFile, refuse_nan
 from exits_jax.data.geometry import SIDES
+from exits_jax.data.image_finder import ImageFinder
+from exits_jax.data.image_names import Claims, last_part, normal_form, source_name
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import (
     FLAG_CODES,
-    MAX_NUMBER,
     AnnotationError,
     Instance,
     Problem,
@@ -24,10 +25,11 @@ from exits_jax.data.records import (
     TooManySkipped,
     fault,
     is_id,
+    is_length,
+    kind_of_ids,
     read_instance,
 )
 from exits_jax.data.table import Instances, InstanceTable
-from exits_jax.files.paths import is_inside, leads_out
 
 __all__ = [
     "FLAG_CODES",
@@ -44,7 +46,6 @@ __all__ = [
     "fault",
     "is_id",
     "read_instances",
-    "safe_path",
 ]
 
 ON_BAD = ("error", "skip")
@@ -108,7 +109,8 @@ def read_instances(
     source = annotations
     if not isinstance(source, CocoFile):
         source = CocoFile.read(source)
-    reader = _Reader(source, str(images), points_of, follow_links)
+    finder = ImageFinder(images, follow_links=follow_links)
+    reader = _Reader(source, finder, points_of)
     for position in range(len(source.annotations)):
         reader.read(position)
     total = len(source.annotations)
@@ -122,17 +124,15 @@ class _Reader:
     def __init__(
         self,
         source: CocoFile,
-        folder: str,
+        finder: ImageFinder,
         points_of: PointsOf | None,
-        follow_links: bool,
     ):
         self.table = InstanceTable()
         self.skipped: list[Problem] = []
         self.remarks: list[Problem] = []
-        self._source, self._folder = source, folder
-        self._points_of, self._follow_links = points_of, follow_links
+        self._source, self._points_of = source, points_of
+        self._images = _Images(source, finder)
         self._categories = {category["id"] for category in source.categories}
-        self._found: dict[int, StoredImage | AnnotationError] = {}
         self._seen: set[int | str] = set()
 
     def read(self, position: int) -> None:
@@ -150,6 +150,8 @@ class _Reader:
             self._seen.add(annotation_id)
             row = self._row_of(record, annotation_id)
             image = self._image_at(row, annotation_id)
+            if position in self._source.annotations.mended:
+                image = image._replace(flags=(*image.flags, "text_as_id"))
             record, remark = self._with_points(record, row, image, position)
             instance = read_instance(record, image, self._categories)
             if not self._source.annotations.is_strict:
@@ -199,16 +201,12 @@ class _Reader:
             raise fault(
                 "E107",
                 f"Annotation {annotation_id!r:.80}: image_id {image_id!r:.40} is not "
-                "among the images.",
+                f"among the images{kind_of_ids(image_id, rows)}.",
             )
         return rows[image_id]
 
     def _image_at(self, row: int, annotation_id: int | str) -> StoredImage:
-        if row not in self._found:
-            self._found[row] = _find_image(
-                self._source.images[row], self._folder, self._follow_links
-            )
-        image = self._found[row]
+        image = self._images.at(row)
         if isinstance(image, AnnotationError):
             _, code, message, _ = image.problems[0]
             raise fault(code, f"Annotation {annotation_id!r:.80}: {message}")
@@ -261,82 +259,68 @@ def _annotation_id(record: Any, position: int) -> int | str:
     return annotation_id
 
 
-def _find_image(
-    record: dict[str, Any], folder: str, follow_links: bool
-) -> StoredImage | AnnotationError:
-    """Finds and sizes an image once for all its annotations; faults are returned."""
-    try:
-        path = _image_path(record, folder, follow_links)
-        height, width, flags = record.get("height"), record.get("width"), ()
-        if height is None or width is None:
-            height, width = check_image(path, full=False)
-            flags = ("size_from_file",)
-    except AnnotationError as error:
-        return error
-    except (ImageError, OSError) as error:
-        return fault(
-            getattr(error, "code", "E113"),
-            f"image {record['id']!r:.80} gives no size: {error}",
-        )
-    for name, value in (("height", height), ("width", width)):
-        if type(value) is not int or not 0 < value < MAX_NUMBER:
-            return fault(
-                "E104",
-                f"image {record['id']!r:.80} has the {name} {value!r:.40}; "
-                "expected a positive whole number of pixels.",
-            )
-    return StoredImage(path, (height, width), flags)
+class _Images:
+    """The images of a file, each found and sized once for all its annotations."""
 
+    def __init__(self, source: CocoFile, finder: ImageFinder):
+        self._source, self._finder, self._claims = source, finder, Claims()
+        self._known: dict[int, StoredImage | AnnotationError] = {}
+        self._written: set[str] | None = None
 
-def _image_path(record: dict[str, Any], folder: str, follow_links: bool) -> str:
-    name, url = record.get("file_name"), record.get("coco_url")
-    names = [name]
-    if name is None and isinstance(url, str):  # LVIS; nothing is ever downloaded
-        tail = url.split("/")[-2:]
-        names = [tail[-1], "/".join(tail)]  # beside each other, or .../train2017/x.jpg
-    for candidate in names:
+    def at(self, row: int) -> StoredImage | AnnotationError:
+        """The image of a row; its fault is returned."""
+        if row not in self._known:
+            self._known[row] = self._find(self._source.images[row])
+        return self._known[row]
+
+    def _find(self, record: dict[str, Any]) -> StoredImage | AnnotationError:
+        name = f"image {record['id']!r:.80}"
         try:
-            return safe_path(candidate, folder, follow_links=follow_links)
-        except FileNotFoundError:
-            continue
+            path, flags = self._path(record, name)
+            height, width = record.get("height"), record.get("width")
+            if height is None or width is None:
+                height, width = check_image(path, full=False)
+                flags += ("size_from_file",)
+        except AnnotationError as error:
+            return error
+        except (ImageError, OSError) as error:
+            code = getattr(error, "code", "E113")
+            return fault(code, f"{name} gives no size: {error}")
+        for side, value in (("height", height), ("width", width)):
+            if not is_length(value):
+                return fault(
+                    "E104",
+                    f"{name} has the {side} {value!r:.40}; expected a positive whole "
+                    "number of pixels.",
+                )
+        return StoredImage(path, (int(height), int(width)), flags)
+
+    def _path(self, record: dict[str, Any], name: str) -> tuple[str, tuple[str, ...]]:
+        source, is_url = source_name(record), record.get("file_name") is None
+        try:
+            found = self._finder.find(source, any_end=is_url)
         except AnnotationError as error:
             _, code, message, _ = error.problems[0]
-            raise fault(code, f"image {record['id']!r:.80} has {message}") from None
-    raise fault(
-        "E111",
-        f"image {record['id']!r:.80}: its file {names[0]!a:.200} is missing in "
-        f"{folder}.",
-    )
+            raise fault(code, f"{name} has {message}") from None
+        except FileNotFoundError as error:
+            shown = last_part(source) if is_url else source
+            raise fault(
+                "E111",
+                f"{name}: its file {shown!r:.200} is missing in {self._finder.folder}.",
+            ) from error
+        is_other = found.how not in ("", "slashes") and not is_url
+        words = f"{source!r:.120} ({name})"
+        if is_other and found.name in self._names_as_written():
+            raise fault(
+                "E111",
+                f"{words} has no file of its own: {found.name!r:.120} in the image "
+                "folder is another image of this file.",
+            )
+        self._claims.claim(found.name, normal_form(source), words)
+        return self._finder.path(found), ("under_other_name",) if is_other else ()
 
-
-def safe_path(name: Any, folder: str, *, follow_links: bool = False) -> str:
-    """The file with a name that came from outside, if it lies in a folder.
-
-    Args:
-      name: a relative path; anything else is refused before a file is touched.
-      folder: where it must lie.
-      follow_links: allow a link in the folder that leads out of it.
-
-    Returns:
-      The path of the file; it exists.
-
-    Raises:
-      AnnotationError: the name is no relative path, or leads out of the folder (E112).
-      FileNotFoundError: there is no such file.
-    """
-    if not isinstance(name, str) or not is_inside(name):
-        raise fault(
-            "E112",
-            f"the unsafe file name {name!a:.200}; expected a path below the image "
-            "folder.",
-        )
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(path)
-    if not follow_links and leads_out(path, folder):
-        raise fault(
-            "E112",
-            f"the file name {name!a:.200}, a link that leads out of {folder}; set "
-            "data.follow_links=True if the links there are your own.",
-        )
-    return path
+    def _names_as_written(self) -> set[str]:
+        if self._written is None:
+            names = (image.get("file_name") for image in self._source.images)
+            self._written = {n for n in names if isinstance(n, str)}
+        return self._written

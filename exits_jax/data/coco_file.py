@@ -7,27 +7,38 @@ is in memory, and only the place of each record is kept.
 import codecs
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from exits_jax.data.records import AnnotationError, fault, is_id
+from exits_jax.data.records import AnnotationError, fault, is_id, whole_number
 
 MAX_BYTES = 8 * 2**30  # more does not fit beside anything else
 _MAX_LENIENT_BYTES = 2**28  # parsed as a whole, a file takes ten times its size
 _CHUNK = 2**24
 _MAX_LISTED = 20
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 LISTS = ("images", "annotations", "categories")
+
+Mend = Callable[[dict[str, Any]], bool]
 
 
 class Records(Sequence[Any]):
     """The entries of a list in a JSON file, each parsed anew when it is asked for."""
 
-    def __init__(self, entries: Sequence[Any]):
-        """Takes over `msgspec.Raw` entries, or entries that are parsed already."""
-        self._entries = entries
+    def __init__(self, entries: Sequence[Any], mend: Mend | None = None):
+        """Takes over `msgspec.Raw` entries, or entries that are parsed already.
+
+        Args:
+          entries: the entries.
+          mend: puts right what is written otherwise than it is meant, in an object as
+            it was parsed; says whether that is worth a remark.
+        """
+        self._entries, self._mend = entries, mend
+        self.mended: set[int] = set()  # places of remarkable entries seen so far
 
     def __len__(self) -> int:
         """Number of entries."""
@@ -41,11 +52,28 @@ class Records(Sequence[Any]):
         """
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
-        return _parse(self._entries[position])
+        entry = _parse(self._entries[position])
+        if self._mend is not None and type(entry) is dict and self._mend(entry):
+            self.mended.add(position)
+        return entry
 
     def __iter__(self) -> Iterator[Any]:
         """The entries in file order; None for one that no parser takes."""
-        return map(_parse_or_none, self._entries)
+        for position in range(len(self)):
+            try:
+                yield self[position]
+            except AnnotationError:
+                yield None
+
+    def replace(self, changes: Mapping[int, Any]) -> None:
+        """Puts other entries in the places of some, as texts like them."""
+        entries = list(self._entries)
+        for position, entry in changes.items():
+            is_raw = isinstance(entries[position], msgspec.Raw)
+            entries[position] = (
+                msgspec.Raw(json.dumps(entry).encode()) if is_raw else entry
+            )
+        self._entries = entries
 
     @property
     def is_strict(self) -> bool:
@@ -102,9 +130,10 @@ class CocoFile:
         """
         _check_lists(parts, name)
         self.name = name
-        self.annotations = Records(parts["annotations"])
-        self.images = Records(parts["images"])
-        self.categories: list[dict[str, Any]] = list(Records(parts["categories"]))
+        self.images = Records(parts["images"], _mend_image)
+        self.categories: list[dict[str, Any]] = list(
+            Records(parts["categories"], _mend_category)
+        )
         self.rest = {
             key: _parse(value) for key, value in parts.items() if key not in LISTS
         }
@@ -117,6 +146,9 @@ class CocoFile:
         _refuse_repeats(self.image_ids, "image", "E106", name)
         _refuse_repeats(category_ids, "category", "E102", name)
         self.image_rows = {identity: k for k, identity in enumerate(self.image_ids)}
+        self.annotations = Records(
+            parts["annotations"], _mender(self.image_rows, set(category_ids))
+        )
 
     @classmethod
     def read(cls, path: str | Path) -> "CocoFile":
@@ -241,11 +273,46 @@ def _parse(entry: Any) -> Any:
         raise fault("E101", f"{start!r}... cannot be parsed: {error}.") from error
 
 
-def _parse_or_none(entry: Any) -> Any:
-    try:
-        return _parse(entry)
-    except AnnotationError:
-        return None
+def _mend_image(image: dict[str, Any]) -> bool:
+    """640.0 is 640, as ids and sizes."""
+    for key in ("id", "width", "height"):
+        if type(image.get(key)) is float:
+            image[key] = whole_number(image[key])
+    return False
+
+
+def _mend_category(category: dict[str, Any]) -> bool:
+    if type(category.get("id")) is float:
+        category["id"] = whole_number(category["id"])
+    return False
+
+
+def _mender(images: Collection[int | str], categories: Collection[int | str]) -> Mend:
+    """Reads ids of annotations as the ids that they stand for.
+
+    1.0 is 1. A text is the number that it shows where no id of that kind is text.
+    """
+    known = {
+        "image_id": (images, not any(type(one) is str for one in images)),
+        "category_id": (categories, not any(type(one) is str for one in categories)),
+    }
+
+    def mend(record: dict[str, Any]) -> bool:
+        if type(record.get("id")) is float:
+            record["id"] = whole_number(record["id"])
+        is_remarkable = False
+        for key, (ids, are_numbers) in known.items():
+            value = record.get(key)
+            if type(value) is int:
+                continue
+            if type(value) is float:
+                record[key] = whole_number(value)
+            elif type(value) is str and are_numbers and _WHOLE.fullmatch(value):
+                if int(value) in ids:
+                    record[key], is_remarkable = int(value), True
+        return is_remarkable
+
+    return mend
 
 
 def _finite(text: str) -> float:

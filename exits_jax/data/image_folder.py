@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exits_jax.data.image_finder import ImageFinder
+from exits_jax.data.image_names import last_part, source_name
+from exits_jax.data.records import AnnotationError
 from exits_jax.files.paths import is_inside
 
 _MAX_FOLDERS = 500  # that are looked into
@@ -77,14 +80,15 @@ def file_names(images: Iterable[Any], folder: str | Path) -> Iterator[str]:
         images: The entries.
         folder: Where a longer end of an address is looked for.
     """
+    finder = ImageFinder(folder, follow_links=True)
     for image in images:
-        name, url = image.get("file_name"), image.get("coco_url")
-        if name is None and isinstance(url, str):
-            *_, above, name = ["", *url.split("/")]
-            if os.path.isfile(os.path.join(folder, above, name)):
-                name = f"{above}/{name}"
-        if isinstance(name, str):
-            yield name
+        name = source_name(image)
+        if not isinstance(name, str):
+            continue
+        try:
+            yield finder.find(name, any_end=image.get("file_name") is None).name
+        except (AnnotationError, FileNotFoundError):
+            yield name if is_inside(name) else last_part(name)
 
 
 def _beside(folder: Path) -> str:

@@ -4,7 +4,7 @@ Coordinates are (x, y) in pixels of the stored image, origin at the top left. Co
 starting with E name faults, codes starting with W name what was put right.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -29,6 +29,8 @@ FLAG_CODES = {
     "points_disagree_with_box": "W208",
     "size_from_file": "W109",
     "sorted_points": "W206",
+    "text_as_id": "W107",
+    "under_other_name": "W217",
 }
 MAX_NUMBER = 1e9  # beyond any image; keeps what follows free of overflow
 _BOX_ROUNDING_PX = 0.1  # COCO rounds boxes to 0.01 px; such an overlap is no remark
@@ -97,7 +99,8 @@ def read_instance(
     if not is_id(category_id) or category_id not in categories:
         raise fault(
             "E108",
-            f"{name}: category_id {category_id!r:.80} is not among the categories.",
+            f"{name}: category_id {category_id!r:.80} is not among the categories"
+            f"{kind_of_ids(category_id, categories)}.",
         )
     is_crowd = record.get("iscrowd") or 0
     if is_crowd not in (0, 1):
@@ -306,3 +309,25 @@ def fault(code: str, message: str) -> AnnotationError:
 def is_id(value: Any) -> TypeGuard[int | str]:
     """Whether a value can be an id: a whole number or a string, kept as it is."""
     return type(value) in (int, str)
+
+
+def is_length(value: Any) -> bool:
+    """Whether a value is a length in px: a positive whole number, 640.0 too."""
+    is_whole = type(value) is int or (type(value) is float and value.is_integer())
+    return is_whole and 0 < value < MAX_NUMBER
+
+
+def whole_number(value: Any) -> Any:
+    """640 for 640.0; anything else as it is."""
+    is_whole = type(value) is float and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value
+
+
+def kind_of_ids(value: Any, ids: Collection[Any]) -> str:
+    """Words for an id of another kind than all that it is looked for among."""
+    known = next(iter(ids), None)
+    if known is None or type(value) is type(known):
+        return ""
+    kinds = {int: "numbers", str: "text"}
+    theirs = kinds.get(type(value), "neither number nor text")
+    return f": it is {theirs}, but they are {kinds[type(known)]}, {known!r:.40} for one"

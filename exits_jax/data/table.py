@@ -149,6 +149,10 @@ class Instances(Sequence[Instance]):
             return _open, (self._folder, self._images)
         return Instances, (self._columns, None, self._images)
 
+    def count_flag(self, flag: str) -> int:
+        """How many objects have a flag, see `Instance.flags`."""
+        return int((self._columns["flags"] >> _FLAGS.index(flag) & 1).sum())
+
     def __len__(self) -> int:
         """Number of objects."""
         return len(self.boxes)

@@ -6,13 +6,12 @@ from exits_jax.importers.coco_json import read_objects
 from exits_jax.importers.items import Items
 
 
-def read(source: str | Path, images: str | Path | None = None) -> Items:
+def read(source: str | Path) -> Items:
     """Yields every object of a COCO JSON with its box alone.
 
     Masks and points are left out, crowd regions are rejected.
 
     Args:
       source: the JSON file.
-      images: the image folder; needed only where images have no `file_name`.
     """
-    return read_objects(source, lambda record: None, images)
+    return read_objects(source, lambda record: None)

@@ -5,25 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from exits_jax.data.coco_file import CocoFile
-from exits_jax.data.records import AnnotationError, fault, is_id
+from exits_jax.data.image_names import source_name
+from exits_jax.data.records import AnnotationError, fault, is_id, kind_of_ids
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
-from exits_jax.importers.json_files import tail_in
 
 Clicks = tuple[tuple[Any, ...], ...]
 ClicksOf = Callable[[dict[str, Any]], Clicks | None]
 
 
-def read_objects(
-    source: str | Path, clicks_of: ClicksOf, images: str | Path | None = None
-) -> Items:
+def read_objects(source: str | Path, clicks_of: ClicksOf) -> Items:
     """Yields the images of a COCO JSON, then its annotations.
 
     Args:
       source: a UTF-8 JSON file, with or without byte order mark.
       clicks_of: the clicks of a record; None: it has a box alone. Faults that it
         raises as AnnotationError reject the record.
-      images: the image folder, in which the end of `coco_url` is looked up where an
-        image has no `file_name`, as in LVIS.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -33,13 +29,13 @@ def read_objects(
     file = CocoFile.read(source)
     known: dict[int | str, ImageItem] = {}
     for entry in file.images:
-        name, url = entry.get("file_name"), entry.get("coco_url")
-        if name is None and isinstance(url, str):
-            name = tail_in(url, images)
+        name = source_name(entry)
         known[entry["id"]] = ImageItem(
             name if isinstance(name, str) else "",
             entry.get("width"),
             entry.get("height"),
+            f"image {entry['id']!r:.80}",
+            any_end=entry.get("file_name") is None,
         )
         yield known[entry["id"]]
     categories = {entry["id"]: entry.get("name") for entry in file.categories}
@@ -66,13 +62,17 @@ def _object(
 ) -> ObjectItem:
     image_id, category_id = found.get("image_id"), found.get("category_id")
     if not is_id(image_id) or image_id not in images:
-        raise fault("E107", f"Its image_id {image_id!r:.40} is not among the images.")
+        raise fault(
+            "E107",
+            f"Its image_id {image_id!r:.40} is not among the images"
+            f"{kind_of_ids(image_id, images)}.",
+        )
     name = categories.get(category_id) if is_id(category_id) else None
     if not isinstance(name, str):
         raise fault(
             "E108",
             f"Its category_id {category_id!r:.40} is not among the categories, or has "
-            "no name there.",
+            f"no name there{kind_of_ids(category_id, categories)}.",
         )
     is_crowd = found.get("iscrowd")
     if is_crowd not in (None, 0, 1):

@@ -11,7 +11,8 @@ from typing import Any
 
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.geometry import SIDES
-from exits_jax.data.records import AnnotationError, fault, is_id
+from exits_jax.data.image_names import source_name
+from exits_jax.data.records import AnnotationError, fault, is_id, kind_of_ids
 from exits_jax.importers.items import ImageItem, Items, ObjectItem
 from exits_jax.importers.json_files import (
     Box,
@@ -43,9 +44,13 @@ def read(source: str | Path) -> Items:
     categories = {category["id"]: category for category in file.categories}
     images: Images = {}
     for record in file.images:
-        name = (record.get(key) for key in ("file_name", "width", "height"))
+        size = record.get("width"), record.get("height")
         try:
-            images[record["id"]] = read_image(*name)
+            image = read_image(source_name(record), *size)
+            images[record["id"]] = image._replace(
+                identity=f"image {short(record['id'])}",
+                any_end=record.get("file_name") is None,
+            )
         except AnnotationError as error:
             images[record["id"]] = error
             yield reject(f"image {short(record['id'])}", error)
@@ -87,7 +92,11 @@ def _object(
         raise fault("E102", f"The entry is {short(record)}; expected an object.")
     image_id, category_id = record.get("image_id"), record.get("category_id")
     if not is_id(image_id) or image_id not in images:
-        raise fault("E107", f"Its image_id {short(image_id)} is not among the images.")
+        raise fault(
+            "E107",
+            f"Its image_id {short(image_id)} is not among the images"
+            f"{kind_of_ids(image_id, images)}.",
+        )
     image = images[image_id]
     if isinstance(image, AnnotationError):
         raise image

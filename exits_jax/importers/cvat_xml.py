@@ -95,6 +95,7 @@ def _image_items(image: Element, number: int) -> Items:
     ]
     try:
         item = read_image(name, *(_side(image, key) for key in ("width", "height")))
+        item = item._replace(identity=_identity(image, number), preferred=_own(image))
     except AnnotationError as error:
         for record in (where, *records):
             yield reject(record, error)
@@ -109,6 +110,19 @@ def _image_items(image: Element, number: int) -> Items:
     yield from paired
     if not any(isinstance(one, ObjectItem) for one in paired):
         yield item
+
+
+def _identity(image: Element, number: int) -> str:
+    """What tells images of one name apart: tasks of a project number them anew."""
+    known = {key: image.get(key) for key in ("id", "subset", "task_id", "source")}
+    listed = [f"{key} {value}" for key, value in known.items() if value]
+    return f"image {', '.join(listed)}" if image.get("id") else f"image {number}"
+
+
+def _own(image: Element) -> str:
+    """The name of an image in the folder of its subset, as a project is exported."""
+    subset, name = image.get("subset"), image.get("name")
+    return f"{subset}/{name}" if subset and name else ""
 
 
 def _side(image: Element, key: str) -> int | str | None:

@@ -8,7 +8,7 @@ from exits_jax.importers.coco_json import Clicks, read_objects
 from exits_jax.importers.items import Items
 
 
-def read(source: str | Path, images: str | Path | None = None) -> Items:
+def read(source: str | Path) -> Items:
     """Yields the objects of an ExtremeNet JSON; masks are left out.
 
     A record whose list of points is empty or missing keeps its box alone. The points
@@ -16,9 +16,8 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
 
     Args:
       source: the JSON file.
-      images: the image folder; needed only where images have no `file_name`.
     """
-    return read_objects(source, _clicks, images)
+    return read_objects(source, _clicks)
 
 
 def _clicks(record: dict[str, Any]) -> Clicks | None:

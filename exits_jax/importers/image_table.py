@@ -5,25 +5,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exits_jax.data.annotations import safe_path
+from exits_jax.data.image_finder import ImageFinder
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
+from exits_jax.data.image_names import HOW, Claims, is_foreign, last_part, normal_form
 from exits_jax.data.images import ImageError, check_image
-from exits_jax.data.records import MAX_NUMBER, AnnotationError, StoredImage, fault
+from exits_jax.data.records import AnnotationError, StoredImage, fault, is_length
 from exits_jax.importers.items import ImageItem
 
 
 class ImageTable:
-    """Numbers from 1 and sizes by file name; small, as there may be millions."""
+    """Numbers from 1 and sizes by file name; small, as there may be millions.
+
+    Attributes:
+      remarks: on images that were found under another name, until they are taken.
+    """
 
     def __init__(self, folder: str | Path, *, follow_links: bool = False):
-        self._folder, self._follow_links = str(folder), follow_links
-        self._numbers: dict[str, int] = {}
+        self._finder = ImageFinder(folder, follow_links=follow_links)
+        self._claims = Claims()
+        self._numbers: dict[str, int] = {}  # by what tells the images apart
+        self._names: list[str] = []
+        self._of_file: dict[str, int] = {}
+        self.remarks: list[tuple[str, str]] = []  # name of the image, message
         self._sizes = array("q")  # height, width of image 1, of image 2, ...
         self._faults: dict[str, tuple[str, str]] = {}
+        self._missing: list[str] = []
 
     def __len__(self) -> int:
         """How many images were found."""
-        return len(self._numbers)
+        return len(self._names)
 
     def find(self, item: ImageItem) -> tuple[int, StoredImage]:
         """The number and the size of an image.
@@ -36,61 +46,92 @@ class ImageTable:
             (E111), cannot be read (E113) or is too large (E114), the stated size makes
             no sense (E104) or is not the one known before (E110).
         """
-        name = item.file_name
-        if name in self._faults:
-            raise fault(*self._faults[name])
+        key = item.identity or item.file_name
+        if key in self._faults:
+            raise fault(*self._faults[key])
         stated = _stated_size(item)
-        number = self._numbers.get(name)
+        number = self._numbers.get(key)
         if number is None:
-            size = self._look_up(name, stated)
-            number = self._numbers[name] = len(self._numbers) + 1
-            self._sizes.extend(size)
+            name, size = self._look_up(item, key, stated)
+            number = self._numbers[key] = self._number_of(name, size)
+        name = self._names[number - 1]
         size = self._sizes[2 * number - 2], self._sizes[2 * number - 1]
         if stated not in (None, size):
             raise fault(
                 "E110",
-                f"The image {name!a:.200} is said to be {item.width}x{item.height} px "
-                f"here, but {size[1]}x{size[0]} elsewhere.",
+                f"The image {item.file_name!r:.200} is said to be "
+                f"{item.width}x{item.height} px here, but "
+                f"{size[1]}x{size[0]} elsewhere.",
             )
         return number, StoredImage(name, size, ())
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Entries of `images`, in the order of their numbers."""
-        for name, number in self._numbers.items():
+        for number, name in enumerate(self._names, 1):
             height, width = self._sizes[2 * number - 2 : 2 * number]
             yield {"id": number, "file_name": name, "width": width, "height": height}
 
     def advice(self) -> FolderAdvice:
         """Where the images are, if they are not all in their folder."""
-        missing = [name for name, (code, _) in self._faults.items() if code == "E111"]
-        names = [*self._numbers, *missing]
-        return advise_on_folder(names, self._folder, field="data.images")
+        return advise_on_folder(
+            [*self._names, *self._missing], self._finder.folder, field="data.images"
+        )
 
-    def _look_up(self, name: str, stated: tuple[int, int] | None) -> tuple[int, int]:
+    def _look_up(
+        self, item: ImageItem, key: str, stated: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int]]:
+        """Name and size of the file of an image that was not asked for before."""
+        name, folder = item.file_name, self._finder.folder
+        preferred = (item.preferred,) if item.preferred else ()
         try:
-            path = safe_path(name, self._folder, follow_links=self._follow_links)
-            return stated or check_image(path, full=False)
+            found = self._finder.find(name, preferred=preferred, any_end=item.any_end)
+            size = stated or check_image(self._finder.path(found), full=False)
+            identity = item.identity or normal_form(name)
+            words = f"{item.preferred or name!r:.120}{_words_of(item)}"
+            self._claims.claim(found.name, identity, words)
+            if found.how:
+                message = f"The image {name!r:.120} is {found.name!r:.120}"
+                self.remarks.append((name, f"{message}: {HOW[found.how]}."))
+            return found.name, size
         except AnnotationError as error:
-            problem = error.problems[0]
-            found = problem.code, f"The image has {problem.message}"
+            code, message = error.problems[0].code, error.problems[0].message
+            if code == "E112" or message.startswith("its file"):
+                message = f"The image has {message}"
+            fault_found = code, message
         except FileNotFoundError:
-            found = "E111", f"The image {name!a:.200} is missing in {self._folder}."
+            hint = f" {item.hint}" if item.hint else ""
+            message = f"The image {name!r:.200} is missing in {folder}.{hint}"
+            fault_found = "E111", message
+            self._missing.append(last_part(name) if is_foreign(name) else name)
         except ImageError as error:
-            found = error.code, f"The image gives no size: {error}"
+            fault_found = error.code, f"The image gives no size: {error}"
         except OSError as error:
-            found = "E113", f"The image {name!a:.200} gives no size: {error.strerror}."
-        self._faults[name] = found
-        raise fault(*found)
+            message = f"The image {name!r:.200} gives no size: {error.strerror}."
+            fault_found = "E113", message
+        self._faults[key] = fault_found
+        raise fault(*fault_found)
+
+    def _number_of(self, name: str, size: tuple[int, int]) -> int:
+        """The number of a file; two spellings of one name are one image."""
+        number = self._of_file.setdefault(name, len(self._names) + 1)
+        if number > len(self._names):
+            self._names.append(name)
+            self._sizes.extend(size)
+        return number
+
+
+def _words_of(item: ImageItem) -> str:
+    return f" ({item.identity})" if item.identity not in ("", item.file_name) else ""
 
 
 def _stated_size(item: ImageItem) -> tuple[int, int] | None:
     if item.width is None or item.height is None:
         return None
     for name, value in (("height", item.height), ("width", item.width)):
-        if type(value) is not int or not 0 < value < MAX_NUMBER:
+        if not is_length(value):
             raise fault(
                 "E104",
                 f"The image {item.file_name!a:.200} has the {name} {value!r:.40}; "
                 "expected a positive whole number of pixels.",
             )
-    return item.height, item.width
+    return int(item.height), int(item.width)

@@ -12,9 +12,13 @@ from typing import Any, NamedTuple
 class ImageItem(NamedTuple):
     """An image that the source lists, with or without objects."""
 
-    file_name: str  # relative to the image folder, as the source gives it
+    file_name: str  # as the source gives it, which may be a path of another machine
     width: int | None = None  # px; None where the source does not say
     height: int | None = None
+    identity: str = ""  # what tells the images of the source apart; "": the name
+    preferred: str = ""  # a name that comes first where there is such a file
+    any_end: bool = False  # the name is a path of another machine
+    hint: str = ""  # what to say of it where the file is missing
 
 
 class ObjectItem(NamedTuple):

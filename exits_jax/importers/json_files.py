@@ -4,17 +4,16 @@ Values are shown in messages by `short`, and whole files by `outline_of`, which 
 descend deep nor grow long, whatever a file holds.
 """
 
-import os
-import re
 import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from exits_jax.data.annotations import is_inside as is_inside
 from exits_jax.data.coco_file import parse_json, read_text
 from exits_jax.data.geometry import SIDES
-from exits_jax.data.records import MAX_NUMBER, AnnotationError, fault
+from exits_jax.data.image_names import last_part as last_part
+from exits_jax.data.image_names import name_parts
+from exits_jax.data.records import MAX_NUMBER, AnnotationError, fault, is_length
 from exits_jax.importers.items import ImageItem, Rejected
 
 Box = tuple[float, float, float, float]
@@ -82,14 +81,13 @@ def read_size(width: Any, height: Any) -> tuple[int, int] | None:
       AnnotationError: one of them is not a positive whole number (E104).
     """
     for side, value in (("width", width), ("height", height)):
-        is_size = type(value) is int and 0 < value < MAX_NUMBER
-        if value is not None and not is_size:
+        if value is not None and not is_length(value):
             raise fault(
                 "E104",
                 f"The {side} of the image is {short(value)}; expected a positive whole "
                 "number of pixels.",
             )
-    return None if width is None or height is None else (width, height)
+    return None if width is None or height is None else (int(width), int(height))
 
 
 def read_image(name: Any, width: Any, height: Any) -> ImageItem:
@@ -99,7 +97,7 @@ def read_image(name: Any, width: Any, height: Any) -> ImageItem:
       AnnotationError: the name is not one of a file below the image folder (E112), a
         size is not a positive whole number (E104).
     """
-    if not isinstance(name, str) or not is_inside(name):
+    if not isinstance(name, str) or "\0" in name or not name_parts(name):
         raise fault(
             "E112",
             f"The image has the unsafe file name {short(name)}; expected a path below "
@@ -107,26 +105,6 @@ def read_image(name: Any, width: Any, height: Any) -> ImageItem:
         )
     size = read_size(width, height)
     return ImageItem(name) if size is None else ImageItem(name, *size)
-
-
-def last_part(path: str) -> str:
-    """The part of a path behind its last separator, of Windows or POSIX."""
-    return re.split(r"[/\\]", path)[-1]
-
-
-def tail_in(path: str, images: str | Path | None) -> str:
-    """The longest end of a path that is a file below the image folder.
-
-    Paths of other machines end like those of this one: the more parts agree, the less
-    likely is another image of the same name. Without any such file, or without a
-    folder to look in, the last part.
-    """
-    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
-    for start in range(len(parts) if images is not None else 0):
-        name = "/".join(parts[start:])
-        if is_inside(name) and os.path.isfile(os.path.join(images or "", name)):
-            return name
-    return last_part(path)
 
 
 def box_with_area(x0: float, y0: float, x1: float, y1: float) -> Box:

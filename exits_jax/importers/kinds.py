@@ -30,9 +30,7 @@ class Options(NamedTuple):
 
 
 KINDS = {
-    "extremenet": Kind(
-        "extremenet", "ExtremeNet JSON: COCO with extreme_points", ("images",)
-    ),
+    "extremenet": Kind("extremenet", "ExtremeNet JSON: COCO with extreme_points"),
     "open_images": Kind(
         "open_images",
         "Open Images boxes CSV with the columns XClick1X to XClick4Y",
@@ -42,14 +40,10 @@ KINDS = {
     "cvat_keypoints": Kind(
         "cvat_keypoints", "CVAT skeletons, the export 'COCO Keypoints 1.0'"
     ),
-    "label_studio": Kind(
-        "label_studio", "Label Studio, the export 'JSON'", ("images",)
-    ),
+    "label_studio": Kind("label_studio", "Label Studio, the export 'JSON'"),
     "labelme": Kind("labelme", "labelme, one JSON or a folder of them", ("images",)),
     "csv": Kind("csv_table", "a table: file, category and four clicks per line"),
-    "coco_boxes": Kind(
-        "coco_boxes", "COCO instances, of which only boxes are taken", ("images",)
-    ),
+    "coco_boxes": Kind("coco_boxes", "COCO instances, of which only boxes are taken"),
 }
 
 

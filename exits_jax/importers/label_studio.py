@@ -18,7 +18,6 @@ from exits_jax.importers.json_files import (
     read_json,
     reject,
     short,
-    tail_in,
 )
 from exits_jax.importers.label_studio_fields import (
     Region,
@@ -31,7 +30,7 @@ _MAX_LISTED = 20
 _EXPORT = "choose the export 'JSON' (not 'JSON-MIN') in Label Studio"
 
 
-def read(source: str | Path, images: str | Path | None = None) -> Items:
+def read(source: str | Path) -> Items:
     """Yields the objects of each task, and the images without any.
 
     Of several annotations of a task, the one marked as ground truth is read, else the
@@ -39,8 +38,6 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
 
     Args:
       source: the JSON of the export.
-      images: the image folder, in which the ends of the tasks' paths are looked up;
-        without it, the last part of a path is the file name.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -60,21 +57,15 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
                 f"{source}: entry {position} has neither data nor annotations, like "
                 f"the export 'JSON-MIN', which loses what is needed here; {_EXPORT}.",
             )
-    paths: dict[str, str] = {}
     for position, task in enumerate(tasks):
         if isinstance(task, dict):
-            yield from _task_items(task, position, images, paths)
+            yield from _task_items(task, position)
         else:
             message = f"The task is {short(task)}; expected an object."
             yield Rejected(f"entry {position}", "E102", message)
 
 
-def _task_items(
-    task: dict[str, Any],
-    position: int,
-    images: str | Path | None,
-    paths: dict[str, str],
-) -> Items:
+def _task_items(task: dict[str, Any], position: int) -> Items:
     where = f"task {name_of(task.get('id'), position)}"
     for key in ("predictions", "drafts"):
         yield from _unsubmitted(task.get(key), where, key)
@@ -86,8 +77,7 @@ def _task_items(
     ]
     try:
         path = image_path(task.get("data"), result)
-        image = read_image(tail_in(path, images), None, None)
-        _refuse_other_path(image.file_name, path, paths)
+        image = read_image(path, None, None)._replace(any_end=True)
     except AnnotationError as error:
         for record in (where, *(f"{where}, region {name}" for name in names)):
             yield reject(record, error)
@@ -99,21 +89,11 @@ def _task_items(
         except AnnotationError as error:
             yield reject(f"{where}, region {names[number - 1]}", error)
     has_object = False
-    for item in _objects(regions, image.file_name, where):
+    for item in _objects(regions, image, where):
         has_object |= isinstance(item, ObjectItem)
         yield item
     if not has_object:
         yield image
-
-
-def _refuse_other_path(name: str, path: str, paths: dict[str, str]) -> None:
-    """Refuses a second path that ends in the same file: it is another image."""
-    if paths.setdefault(name, path) != path:
-        raise fault(
-            "E111",
-            f"The image {short(path)} is not below the image folder; {short(name)} "
-            f"there stands for {short(paths[name])}.",
-        )
 
 
 def _unsubmitted(entries: Any, where: str, key: str) -> Iterator[Rejected]:
@@ -159,7 +139,7 @@ def _submitted(annotations: Any, where: str) -> tuple[list[Any], list[Rejected]]
 
 
 def _objects(
-    regions: list[Region], file_name: str, where: str
+    regions: list[Region], image: ImageItem, where: str
 ) -> Iterator[ObjectItem | Rejected]:
     rectangles = [region for region in regions if region.is_rectangle]
     groups: dict[tuple[str, str], list[Region]] = {}
@@ -175,7 +155,7 @@ def _objects(
         if len(owners) > 1 and kind != "parent":
             owner, unclear = None, [*unclear, *owners]
         try:
-            item = _object(members, owner, file_name, record)
+            item = _object(members, owner, image, record)
         except AnnotationError as error:
             yield reject(record, error)
             continue
@@ -194,7 +174,7 @@ def _objects(
             yield Rejected(record, "E217", message)
             continue
         try:
-            yield _box_only(rectangle, file_name, record)
+            yield _box_only(rectangle, image, record)
         except AnnotationError as error:
             yield reject(record, error)
 
@@ -213,7 +193,7 @@ def _record(where: str, members: list[Region]) -> str:
 
 
 def _object(
-    members: list[Region], owner: Region | None, file_name: str, record: str
+    members: list[Region], owner: Region | None, image: ImageItem, record: str
 ) -> ObjectItem:
     if len(members) != 4:
         raise fault(
@@ -223,7 +203,7 @@ def _object(
             "four. Put the four keypoints of an object under one rectangle.",
         )
     upright = owner if owner is not None and not owner.rotation else None
-    image = _image(file_name, [*members, *([upright] if upright else [])])
+    image = _sized(image, [*members, *([upright] if upright else [])])
     labels = {region.label for region in members}
     category = owner.label if owner is not None and owner.label else None
     if category is None and len(labels) == 1:
@@ -239,7 +219,7 @@ def _object(
     return ObjectItem(image, category, clicks, _four(box), "percent", record)
 
 
-def _box_only(rectangle: Region, file_name: str, record: str) -> ObjectItem:
+def _box_only(rectangle: Region, image: ImageItem, record: str) -> ObjectItem:
     if rectangle.rotation:
         raise fault(
             "E215",
@@ -248,7 +228,7 @@ def _box_only(rectangle: Region, file_name: str, record: str) -> ObjectItem:
         )
     if not rectangle.label:
         raise fault("E108", "The rectangle has no label; expected one class.")
-    image = _image(file_name, [rectangle])
+    image = _sized(image, [rectangle])
     box = _four(rectangle.values)
     return ObjectItem(image, rectangle.label, None, box, "percent", record)
 
@@ -260,7 +240,7 @@ def _four(values: tuple[float, ...] | None) -> tuple[float, float, float, float]
     return x0, y0, x1, y1
 
 
-def _image(file_name: str, regions: list[Region]) -> ImageItem:
+def _sized(image: ImageItem, regions: list[Region]) -> ImageItem:
     sizes = {region.size for region in regions}
     if len(sizes) > 1:
         raise fault(
@@ -268,4 +248,5 @@ def _image(file_name: str, regions: list[Region]) -> ImageItem:
             f"Its regions state the image sizes {sorted(sizes)} (width, height); "
             "expected one.",
         )
-    return ImageItem(file_name, *sizes.pop())
+    width, height = sizes.pop()
+    return image._replace(width=width, height=height)

@@ -19,7 +19,6 @@ from exits_jax.importers.json_files import (
     read_json,
     reject,
     short,
-    tail_in,
 )
 from exits_jax.importers.labelme_shapes import Shape, gather, object_of, read_shape
 from exits_jax.importers.pairs import with_checks
@@ -76,15 +75,11 @@ def _file_items(
     where, entries = str(path.relative_to(root)), content["shapes"]
     folder = root if images is None else Path(images)
     records = [f"{where}, shape {number}" for number in range(1, len(entries) + 1)]
-    image = None
     try:
-        image, flags = _image(content, path.parent, folder)
-        _refuse_embedded(content.get("imageData"), image.file_name, folder, path)
+        image = _image(content, path.parent, folder, path)
     except AnnotationError as error:
         for record in (where, *records):
             yield reject(record, error)
-        if image is not None:  # it is counted as one that is not there
-            yield image
         return
     shapes: list[Shape] = []
     for number, (entry, record) in enumerate(zip(entries, records), start=1):
@@ -100,7 +95,7 @@ def _file_items(
         first = members[0]
         owners.append(None if first.group is None else (first.group, first.label))
         try:
-            found.append(object_of(members, image, record, flags))
+            found.append(object_of(members, image, record))
         except AnnotationError as error:
             found.append(reject(record, error))
     paired = with_checks(found, owners)
@@ -110,36 +105,23 @@ def _file_items(
 
 
 def _image(
-    content: dict[str, Any], beside: Path, folder: Path
-) -> tuple[ImageItem, dict[str, Any]]:
-    """The image and, if only an end of its path was taken, the flag of that.
-
-    labelme's paths are relative to the folder of the JSON.
-    """
-    path = content.get("imagePath")
-    if not isinstance(path, str) or "://" in path or "\0" in path:
-        raise fault("E112", f"imagePath is {short(path)}; expected a file name.")
-    own = os.path.relpath(os.path.join(beside, path.replace("\\", "/")), folder)
-    is_below = is_inside(own)
-    if is_below and (folder / own).is_file():
-        name = own
-    else:
-        name = tail_in(path, folder)
-        is_plain = "\\" not in path and is_inside(path)
-        if is_plain and not (folder / name).is_file():
-            name = own if is_below else path
-    flags = {} if name in (own, path) else {"flags": ["W217"]}
+    content: dict[str, Any], beside: Path, folder: Path, path: Path
+) -> ImageItem:
+    """The image; labelme's paths are relative to the folder of the JSON."""
+    name = content.get("imagePath")
+    if not isinstance(name, str) or "://" in name or "\0" in name:
+        raise fault("E112", f"imagePath is {short(name)}; expected a file name.")
     image = read_image(name, content.get("imageWidth"), content.get("imageHeight"))
-    return image, flags
-
-
-def _refuse_embedded(data: Any, name: str, folder: Path, path: Path) -> None:
-    """Refuses an image that exists in its JSON alone; nothing is decoded here."""
-    if not data or os.path.isfile(os.path.join(folder, name)):
-        return
-    raise fault(
-        "E111",
-        f"The image {short(name)} is not in {folder}, only in the imageData of "
-        f"{path.name}. Write it out (labelme_export_json does), or say where the "
-        "images are.",
+    own = os.path.relpath(os.path.join(beside, name.replace("\\", "/")), folder)
+    hint = ""
+    if content.get("imageData"):
+        hint = (
+            f"It is only in the imageData of {path.name}. Write it out "
+            "(labelme_export_json does), or say where the images are."
+        )
+    return image._replace(
+        file_name=own if is_inside(own) and is_inside(name) else name,
+        identity=own,
+        any_end=True,
+        hint=hint,
     )

@@ -73,9 +73,7 @@ def gather(shapes: list[Shape]) -> list[list[Shape]]:
     return list(gathered.values())
 
 
-def object_of(
-    members: list[Shape], image: ImageItem, record: str, flags: dict[str, Any]
-) -> ObjectItem:
+def object_of(members: list[Shape], image: ImageItem, record: str) -> ObjectItem:
     """The object that shapes make which belong together.
 
     Raises:
@@ -84,7 +82,7 @@ def object_of(
     first = members[0]
     clicks: Vertices | None = None
     box: Box | None = None
-    extra = dict(flags)
+    extra: dict[str, Any] = {}
     if first.kind == "point":
         clicks = _single_points(members)
     elif first.kind == "rectangle":

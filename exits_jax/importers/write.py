@@ -29,9 +29,6 @@ _REMARKS = {
     "clipped_box": "The box reached beyond the image and was clipped.",
     "points_disagree_with_box": "The box is not that of the clicks; the clicks count.",
 }
-_READER_REMARKS = {  # codes that a reader puts into the field `flags` of an object
-    "W217": "The path of the image led elsewhere; an end of it was taken.",
-}
 _OURS = (
     "id",
     "image_id",
@@ -190,6 +187,7 @@ class _Writer:
     def _note_image(self, item: ImageItem) -> None:
         try:
             self._images.find(item)
+            self._note_names()
         except AnnotationError as error:
             problem = error.problems[0]
             name = f"image {item.file_name!a:.200}"
@@ -224,14 +222,16 @@ class _Writer:
         for flag in flags:
             if flag in _REMARKS:
                 self._notes.remark(item.record, FLAG_CODES[flag], _REMARKS[flag])
-        of_reader = item.extra.get("flags")
-        for code in of_reader if isinstance(of_reader, list) else ():
-            if code in _READER_REMARKS:
-                self._notes.remark(item.record, code, _READER_REMARKS[code])
+
+    def _note_names(self) -> None:
+        for name, message in self._images.remarks:
+            self._notes.remark(f"image {name!r:.200}", "W217", message)
+        self._images.remarks.clear()
 
     def _check(self, item: ObjectItem) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The record of an object, if it can be used; its id is still missing."""
         image_id, image = self._images.find(item.image)
+        self._note_names()
         category_id = self._categories.get(item.category)
         if category_id is None:
             if not item.category:

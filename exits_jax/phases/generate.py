@@ -33,6 +33,7 @@ from exits_jax.labeling.part_files import (
     write_part,
 )
 from exits_jax.run.fingerprints import digest_of_folder, fields_of_masks
+from exits_jax.run.image_names import read_source
 from exits_jax.run.phase_order import begin
 from exits_jax.run.prepared import columns_folder, instances, read_problems
 from exits_jax.run.workdir import Workdir, environment
@@ -84,7 +85,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"masks of {split} are made")
         if jax.process_index() == 0:
-            _merge(config, workdir, parts, CocoFile.read(path), objects.position, model)
+            source = read_source(workdir, split, path)
+            _merge(config, workdir, parts, source, objects.position, model)
         finished.append(parts)
     workdir.finish("generate")
     if jax.process_index() == 0:  # only now: a restart makes no split a second time

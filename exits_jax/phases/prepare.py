@@ -19,7 +19,9 @@ from exits_jax.data.images import image_fault
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, Problem, fault
 from exits_jax.data.table import Instances
+from exits_jax.data.usable import doubts, nothing_left
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
+from exits_jax.run.image_names import write_image_names
 from exits_jax.run.phase_order import begin
 from exits_jax.run.prepared import columns_folder
 from exits_jax.run.sources import find_sources, point_rule, stamp
@@ -57,6 +59,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     }
     folder = workdir / "annotations"
     for split, made in splits.items():
+        images = sources[split].images
+        write_image_names(workdir, split, made.source, made.instances, images)
         write_json_lists(
             folder / f"{split}.json",
             {**made.source.rest, "categories": made.source.categories},
@@ -145,6 +149,8 @@ def _prepare_split(
         )
         raise type(error)(f"{error}\n{advice}", error.problems) from None
     is_crowd, has_points = kept.is_crowd, kept.has_points
+    if is_crowd.all():
+        raise nothing_left(kept, path)
     sums = {
         "objects": int(np.count_nonzero(~is_crowd)),
         "with_points": int(np.count_nonzero(has_points & ~is_crowd)),
@@ -156,6 +162,8 @@ def _prepare_split(
         split,
         *sums.values(),
     )
+    for line in doubts(source, kept, path):
+        _logger.warning("  %s", line)
     for problem in remarks[:5]:
         _logger.warning("  remark: %s", problem.message)
     for problem in skipped[:5]:

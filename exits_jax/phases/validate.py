@@ -11,6 +11,7 @@ import numpy as np
 
 from exits_jax.data.images import ImageError, printable, read_image
 from exits_jax.data.records import AnnotationError, Problem, TooManySkipped
+from exits_jax.data.usable import nothing_left
 from exits_jax.files.json_files import write_json
 from exits_jax.phases.prepare import check_split
 from exits_jax.run.sources import Source, find_sources
@@ -181,7 +182,7 @@ def _code_row(code: str, count: int, subject: str) -> str:
 
 
 def _first_name(name: Any, subject: str) -> str:
-    if subject == "images":
+    if subject != "annotations":
         return str(name)
     return f"Annotation {name!r:.80}"
 
@@ -212,8 +213,7 @@ def _verdict(
         )
         advice = "Mend them, or set --config.data.on_bad=skip to go on without them."
         return text, AnnotationError(f"{printable(path)}: {text} {advice}", faults)
-    if not problems:
-        return f"all {total} annotations can be used.", None
+    crowds = found.counts["crowds"]
     share = f"{100 * len(problems) / total:.3g} %"
     if len(problems) > limit * total:
         text = (
@@ -221,10 +221,19 @@ def _verdict(
             f"than data.max_skip_fraction = {limit:g} allows."
         )
         return text, TooManySkipped(f"{printable(path)}: {text}", problems)
+    if crowds == found.counts["usable"]:
+        error = nothing_left(found.instances, path)
+        return str(error).removeprefix(f"{path}: "), error
+    passed_on = ""
+    if crowds:
+        passed_on = f" {crowds} crowd regions are passed on, never trained on."
+    if not problems:
+        noun = "objects" if crowds else "annotations"
+        return f"all {total - crowds} {noun} can be used.{passed_on}", None
     return (
-        f"{total - len(problems)} of {total} annotations can be used; the other "
-        f"{len(problems)} ({share}) will be left out, within data.max_skip_fraction = "
-        f"{limit:g}."
+        f"{total - len(problems) - crowds} of {total} annotations can be used; the "
+        f"other {len(problems)} ({share}) will be left out, within "
+        f"data.max_skip_fraction = {limit:g}.{passed_on}"
     ), None
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exits_jax.data.annotations import read_instances, safe_path
+from exits_jax.data.annotations import read_instances
 from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.image_finder import ImageFinder
+from exits_jax.data.image_names import source_name
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import AnnotationError, Instance
 from exits_jax.data.table import Instances
@@ -89,9 +91,10 @@ def read_split(source: Source) -> Split:
     images: list[PackedImage] = []
     records: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
+    finder = ImageFinder(source.images, follow_links=source.follow_links)
     for record in file.images:
         try:
-            image = _find(record, source)
+            image = _find(record, finder)
         except (AnnotationError, ImageError, FileNotFoundError) as error:
             if record["id"] in rows:
                 raise
@@ -145,28 +148,24 @@ def describe(splits: Mapping[str, Split], name: str, shard_mb: int) -> dict[str,
     return {"digest": hashlib.sha256(to_json(parts)).hexdigest(), "parts": parts}
 
 
-def _find(record: dict[str, Any], source: Source) -> PackedImage:
-    name, path = _name_and_path(record, source)
+def _find(record: dict[str, Any], finder: ImageFinder) -> PackedImage:
+    name, path = _name_and_path(record, finder)
     height, width = record.get("height"), record.get("width")
     if height is None or width is None:
         height, width = check_image(path, full=False)
     return PackedImage(name, path, record["id"], (height, width), os.path.getsize(path))
 
 
-def _name_and_path(record: dict[str, Any], source: Source) -> tuple[str, str]:
-    names: Sequence[Any] = [record.get("file_name")]
-    if names[0] is None and isinstance(record.get("coco_url"), str):  # LVIS
-        tail = record["coco_url"].split("/")[-2:]
-        names = [tail[-1], "/".join(tail)]
-    folder = str(source.images)
-    for name in names:
-        try:
-            return name, safe_path(name, folder, follow_links=source.follow_links)
-        except FileNotFoundError:
-            continue
-    raise FileNotFoundError(
-        f"image {record['id']!r}: its file {names[0]!a:.200} is missing in {folder}."
-    )
+def _name_and_path(record: dict[str, Any], finder: ImageFinder) -> tuple[str, str]:
+    name, is_url = source_name(record), record.get("file_name") is None
+    try:
+        found = finder.find(name, any_end=is_url)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"image {record['id']!r}: its file {name!r:.200} is missing in "
+            f"{finder.folder}."
+        ) from None
+    return found.name, finder.path(found)
 
 
 def _annotations_text(file: CocoFile, images: Sequence[dict[str, Any]]) -> bytes:

@@ -24,6 +24,8 @@ CODES = {
     "E212": "a polygon of a mask is broken",
     "E213": "the mask is empty or outside the image",
     "W106": "several images of the file have the same file name",
+    "W107": "ids that are text in the annotation are numbers elsewhere; read as those",
+    "W108": "several categories of the file have the same name",
     "W109": "the size of the image is not in the file; it is read from the image",
     "W117": "16 bits per channel: the lower 8 are dropped",
     "W118": "transparency is dropped, not blended",
@@ -35,4 +37,6 @@ CODES = {
     "W208": "points and bbox are far apart: the points are used",
     "W209": "no coordinate exceeds 100 in larger images: percent?",
     "W210": "no extreme points: the box alone is used",
+    "W217": "the image was found under a name that differs from the one in the file",
+    "W219": "most records are crowd regions (iscrowd 1), which are never trained on",
 }

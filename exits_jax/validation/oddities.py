@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from exits_jax.data.annotations import safe_path
 from exits_jax.data.geometry import Box
+from exits_jax.data.image_finder import ImageFinder
+from exits_jax.data.image_names import source_name
 from exits_jax.data.records import AnnotationError, Problem, is_id
 from exits_jax.validation.codes import CODES
 from exits_jax.validation.survey import Survey, record_at
 
 _THIN, _TINY_PX, _FILLS = 5.0, 16.0, 0.9  # ratio of sides; longer side; share of image
 _HUGE_IMAGE_PX = 40e6
-_UNSEEN = ("W106", "W109", "W210")  # nothing about such a record looks odd
+# Nothing about such a record looks odd.
+_UNSEEN = ("W106", "W107", "W108", "W109", "W210", "W217", "W219")
 
 
 class Oddity(NamedTuple):
@@ -164,13 +166,14 @@ def _path_of(
     if not is_id(image_id) or image_id not in found.source.image_rows:
         return None
     row = found.source.image_rows[image_id]
-    image: Any = found.source.images[row]
-    try:
-        return safe_path(image.get("file_name"), folder, follow_links=follow_links)
-    except (AnnotationError, FileNotFoundError):
-        pass  # no name of its own: another object may have led to the file
     known = np.flatnonzero(found.instances.image_position == row)
-    return found.instances.paths[int(known[0])] if len(known) else None
+    if len(known):
+        return found.instances.paths[int(known[0])]
+    finder = ImageFinder(folder, follow_links=follow_links)
+    try:
+        return finder.path(finder.find(source_name(found.source.images[row])))
+    except (AnnotationError, FileNotFoundError):
+        return None
 
 
 def _numbers(value: Any) -> np.ndarray | None:

@@ -1,6 +1,6 @@
 """What an annotation file with its images holds, counted, and what is to be known."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.images import IMAGE_REMARKS, ImageError, image_remarks
 from exits_jax.data.records import FLAG_CODES, Problem, is_id
 from exits_jax.data.table import Instances
+from exits_jax.data.usable import mostly_crowds, same_classes, same_images
 
 _PERCENT, _MIN_FOR_PERCENT = 100, 10  # coordinates; objects that make it a pattern
 
@@ -19,8 +20,8 @@ class Remark(NamedTuple):
     """Something to know about records or images that are used all the same."""
 
     code: str
-    subject: str  # "annotations" or "images"
-    names: list[Any]  # annotation ids, or file names
+    subject: str  # "annotations", "images" or "categories"
+    names: list[Any]  # annotation ids, file names, or names of categories
 
 
 class Survey(NamedTuple):
@@ -48,6 +49,7 @@ def survey(found: Dataset) -> Survey:
         _remarks_of_records(instances)
         + _remarks_of_images(instances)
         + _remarks_of_names(source)
+        + _remarks_of_crowds(instances)
     )
     return Survey(
         source=source,
@@ -89,11 +91,19 @@ def _remarks_of_images(instances: Instances) -> list[Remark]:
     return [Remark(code, "images", files) for code, files in found.items()]
 
 
+def _remarks_of_crowds(instances: Instances) -> list[Remark]:
+    if not mostly_crowds(instances):
+        return []
+    crowds = instances.select(instances.is_crowd)
+    return [Remark("W219", "annotations", [item.annotation_id for item in crowds])]
+
+
 def _remarks_of_names(source: CocoFile) -> list[Remark]:
-    names = (image.get("file_name") for image in source.images)
-    counts = Counter(name for name in names if isinstance(name, str))
-    twice = [name for name, count in counts.items() if count > 1]
-    return [Remark("W106", "images", twice)] if twice else []
+    found = [
+        Remark("W106", "images", same_images(source)),
+        Remark("W108", "categories", same_classes(source)),
+    ]
+    return [remark for remark in found if remark.names]
 
 
 def _counts(source: CocoFile, instances: Instances) -> dict[str, int]:

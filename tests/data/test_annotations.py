@@ -1,4 +1,5 @@
 import json
+import os
 from functools import partial
 
 import hypothesis.strategies as st
@@ -335,14 +336,14 @@ def test_missing_image_file_is_reported_for_each_of_its_annotations(folder):
 @pytest.mark.parametrize(
     "name",
     [
-        "../a.png",
-        "sub/../../a.png",
-        "..\\a.png",
+        "../b.png",
+        "sub/../../b.png",
+        "..\\b.png",
         "/etc/passwd",
-        "\\\\host\\a.png",
-        "C:\\a.png",
-        "http://169.254.169.254/a.png",
-        "gs://bucket/a.png",
+        "\\\\host\\b.png",
+        "C:\\b.png",
+        "http://169.254.169.254/b.png",
+        "gs://bucket/b.png",
         "data:image/png;base64,AAAA",
         "a\0.png",
         "",
@@ -352,13 +353,26 @@ def test_missing_image_file_is_reported_for_each_of_its_annotations(folder):
 )
 def test_unsafe_file_name_is_never_opened(folder, monkeypatch, name):
     def refuse(path):
-        raise AssertionError(f"{path} was touched")
+        raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr("exits_jax.data.annotations.os.path.isfile", refuse)
+    looked_for = []
+    monkeypatch.setattr(
+        "exits_jax.data.image_finder.os.path.isfile",
+        lambda path: bool(looked_for.append(path)),
+    )
     monkeypatch.setattr("exits_jax.data.annotations.check_image", refuse)
     problem = problem_of(folder, images=[{"id": 7, "file_name": name}])
     assert problem.code == "E112"
     assert "expected a path below the image folder" in problem.message
+    inside = str(folder / "images")
+    assert all(os.path.normpath(path).startswith(inside) for path in looked_for)
+
+
+def test_of_a_path_that_leads_elsewhere_the_end_in_the_folder_is_read(folder):
+    image = {"id": 7, "file_name": "C:\\work\\a.png", "width": 100, "height": 80}
+    (instance,) = read(folder, instances(annotation(), images=[image])).instances
+    assert instance.image_path == str(folder / "images" / "a.png")
+    assert instance.flags == ("under_other_name",)
 
 
 def test_tail_of_coco_url_is_checked_like_a_file_name(folder):

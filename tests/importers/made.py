@@ -5,6 +5,8 @@ import json
 from PIL import Image
 
 from exits_jax.data.annotations import read_instances
+from exits_jax.data.records import AnnotationError
+from exits_jax.importers.image_table import ImageTable
 from exits_jax.importers.items import ImageItem, ObjectItem
 
 WIDTH, HEIGHT = 100, 80
@@ -44,6 +46,30 @@ def read_back(summary, folder):
     assert counts["records"] == counts["objects"] + counts["rejected"]
     assert counts["rejected"] == len(report["rejected"])
     return list(instances), report
+
+
+def bare(items):
+    """Items whose images have no more than their name and size."""
+    return [_bare_item(item) for item in items]
+
+
+def _bare_item(item):
+    if isinstance(item, ObjectItem):
+        return item._replace(image=ImageItem(*item.image[:3]))
+    return ImageItem(*item[:3]) if isinstance(item, ImageItem) else item
+
+
+def names_found(items, folder):
+    """The file of each object; None where its image has none."""
+    table = ImageTable(folder)
+    found = []
+    for item in items:
+        if isinstance(item, ObjectItem):
+            try:
+                found.append(table.find(item.image)[1].path)
+            except AnnotationError:
+                found.append(None)
+    return found
 
 
 def coco(*records, images=None):

@@ -81,7 +81,7 @@ REJECTED = {
     "no category": ("a.jpg," + LINE[9:], "E104", "category is empty"),
     "shares": ("a.jpg,cat,.3,.1,.2,.25,.4,.5,.6,.3", "E209", "look like shares"),
     "missing": (LINE.replace("a.jpg", "c.jpg"), "E111", "missing"),
-    "unsafe": (LINE.replace("a.jpg", "../a.jpg"), "E112", "unsafe"),
+    "unsafe": (LINE.replace("a.jpg", "../c.jpg"), "E112", "unsafe"),
 }
 
 

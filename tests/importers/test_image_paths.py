@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from PIL import Image
 
-from exits_jax.importers import coco_boxes, label_studio, labelme
-from exits_jax.importers.items import ObjectItem, Rejected
-from exits_jax.importers.json_files import tail_in
+from exits_jax.importers import coco_boxes, cvat_xml, label_studio, labelme
+from tests.importers import made
 from tests.importers.test_label_studio import annotation, keypoints, rectangle, task
 from tests.importers.test_labelme import content, shape
 
@@ -17,7 +17,7 @@ def images(tmp_path):
     folder = tmp_path / "images"
     for name in ("a.png", "s/a.png", "only.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
+        Image.new("RGB", (100, 80)).save(folder / name)
     return folder
 
 
@@ -30,11 +30,12 @@ def images(tmp_path):
         ("C:\\work\\s\\a.png", "s/a.png"),
         ("../../s/a.png", "s/a.png"),
         ("t/a.png", "a.png"),
-        ("t/none.png", "none.png"),
+        ("t/none.png", None),
     ],
 )
-def test_the_longest_end_that_is_a_file_is_taken(images, path, name):
-    assert tail_in(path, images) == name
+def test_the_longest_end_that_is_a_file_is_taken(tmp_path, images, path, name):
+    items = _labeled(tmp_path, images, path)
+    assert made.names_found(items, images) == [name]
 
 
 def _labeled(folder, images, *paths):
@@ -42,26 +43,18 @@ def _labeled(folder, images, *paths):
         task(annotation(*keypoints()), id=number, data={"image": path})
         for number, path in enumerate(paths)
     ]
-    (folder / "tasks.json").write_text(json.dumps(tasks))
-    return list(label_studio.read(folder / "tasks.json", images))
+    return label_studio.read(made.write_json(folder / "tasks.json", tasks))
 
 
 def test_label_studio_tells_images_of_one_name_apart(tmp_path, images):
     local = "/data/local-files/?d=img/"
     items = _labeled(tmp_path, images, f"{local}a.png", f"{local}s/a.png")
-    assert [item.image.file_name for item in items] == ["a.png", "s/a.png"]
+    assert made.names_found(items, images) == ["a.png", "s/a.png"]
 
 
 def test_label_studio_gives_no_file_to_two_images(tmp_path, images):
     items = _labeled(tmp_path, images, "/x/only.png", "/y/only.png", "/x/only.png")
-    assert [item.image.file_name for item in items if isinstance(item, ObjectItem)] == [
-        "only.png",
-        "only.png",
-    ]
-    refused = [item for item in items if isinstance(item, Rejected)]
-    assert {item.code for item in refused} == {"E111"}
-    assert len(refused) == 5  # the task and its four regions
-    assert "stands for '/x/only.png'" in refused[0].message
+    assert made.names_found(items, images) == ["only.png", None, "only.png"]
 
 
 def test_a_rectangle_beside_keypoints_of_its_label_is_their_box(tmp_path):
@@ -90,23 +83,21 @@ def _files(folder, **paths):
 def test_labelme_paths_are_relative_to_their_json(tmp_path, images):
     _files(tmp_path, labels__x="../images/s/a.png", labels__y="../images/a.png")
     items = list(labelme.read(tmp_path / "labels", images))
-    assert [item.image.file_name for item in items] == ["s/a.png", "a.png"]
-    assert all(item.extra == {} for item in items)
+    assert made.names_found(items, images) == ["s/a.png", "a.png"]
 
 
 def test_labelme_files_in_folders_below_are_read(images):
     _files(images, a="a.png", s__a="a.png")
     (images / "export_report.json").write_text("{}")
     items = list(labelme.read(images, images))
-    assert [item.image.file_name for item in items] == ["a.png", "s/a.png"]
+    assert made.names_found(items, images) == ["a.png", "s/a.png"]
     assert items[1].record.startswith("s/a.json")
 
 
-def test_an_end_of_a_labelme_path_that_is_taken_is_marked(tmp_path, images):
-    _files(tmp_path, labels__x="/home/me/s/a.png")
-    (item,) = labelme.read(tmp_path / "labels", images)
-    assert item.image.file_name == "s/a.png"
-    assert item.extra == {"flags": ["W217"]}
+def test_labelme_files_of_two_folders_do_not_share_an_image(tmp_path, images):
+    _files(tmp_path, labels__x__1="only.png", labels__y__1="only.png")
+    items = list(labelme.read(tmp_path / "labels", images))
+    assert made.names_found(items, images) == ["only.png", None]
 
 
 def test_images_without_a_name_are_found_by_their_url(tmp_path, images):
@@ -118,5 +109,33 @@ def test_images_without_a_name_are_found_by_their_url(tmp_path, images):
         "categories": [{"id": 1, "name": "cat"}],
     }
     (tmp_path / "lvis.json").write_text(json.dumps(source))
-    image, item = coco_boxes.read(tmp_path / "lvis.json", images)
-    assert image.file_name == item.image.file_name == "s/a.png"
+    _, item = coco_boxes.read(tmp_path / "lvis.json")
+    assert made.names_found([item], images) == ["s/a.png"]
+
+
+def test_images_of_one_name_in_coco_are_not_one_image(tmp_path, images):
+    record = {"category_id": 1, "bbox": [1, 1, 5, 5]}
+    source = {
+        "images": [{"id": key, "file_name": "a.png"} for key in (1, 2)],
+        "annotations": [record | {"id": key, "image_id": key} for key in (1, 2)],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    items = coco_boxes.read(made.write_json(tmp_path / "merged.json", source))
+    assert made.names_found(items, images) == ["a.png", None]
+
+
+@pytest.mark.parametrize(
+    ("subsets", "names"),
+    [(("s", "t"), ["s/a.png", "a.png"]), (("t", "u"), ["a.png", None])],
+)
+def test_tasks_of_a_cvat_project_do_not_share_an_image(
+    tmp_path, images, subsets, names
+):
+    shape = '<points label="cat" points="30,10;20,25;40,50;60,30"/>'
+    listed = "".join(
+        f'<image id="{key}" name="a.png" subset="{subset}">{shape}</image>'
+        for key, subset in enumerate(subsets)
+    )
+    path = tmp_path / "annotations.xml"
+    path.write_text(f"<annotations>{listed}</annotations>")
+    assert made.names_found(cvat_xml.read(path), images) == names

@@ -99,7 +99,7 @@ def test_no_kind_uses_the_network(run, tmp_path, monkeypatch):
     header = "file,category,xt,yt,xl,yl,xb,yb,xr,yr"
     clicks = "cat,30,10,20,25,40,50,60,30"
     source = tmp_path / "urls.csv"
-    source.write_text(f"{header}\nhttp://localhost/a.jpg,{clicks}\na.jpg,{clicks}\n")
+    source.write_text(f"{header}\nhttp://localhost/c.jpg,{clicks}\na.jpg,{clicks}\n")
     run.go("csv", source)
     assert report_of(run)["codes"] == {"E112": 1}
 

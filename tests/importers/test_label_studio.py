@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from exits_jax.data.records import AnnotationError
 from exits_jax.importers.items import ImageItem, ObjectItem, Rejected
 from exits_jax.importers.label_studio import read
+from tests.importers import made
 
 CLICKS = ((30.0, 10.0), (20.0, 25.5), (40.0, 50.0), (60.0, 30.0))
-A_IMAGE = ImageItem("a.jpg", 200, 160)
+A_PATH = "/data/upload/1/a.jpg"
+A_IMAGE = ImageItem(A_PATH, 200, 160)
 SIDES = ("top", "left", "bottom", "right")
 
 
@@ -71,7 +73,7 @@ def items_of(folder, content):
     if not isinstance(content, bytes):
         content = json.dumps(content).encode()
     path.write_bytes(content)
-    return list(read(path))
+    return made.bare(read(path))
 
 
 def items(folder, *regions, **changes):
@@ -146,7 +148,7 @@ def test_another_number_of_one_label_is_rejected_with_the_ids(tmp_path, count):
     rejected, image = items(tmp_path, *keypoints(count=count))
     assert rejected.code == "E207"
     assert all(f"k{n}" in rejected.record for n in range(count))
-    assert image == ImageItem("a.jpg")
+    assert image == ImageItem(A_PATH)
 
 
 @pytest.mark.parametrize("count", [3, 5])
@@ -244,10 +246,15 @@ def test_of_several_annotations_the_ground_truth_is_read_else_the_first(tmp_path
 
 @pytest.mark.parametrize("annotations", [[], [annotation()]])
 def test_a_task_without_regions_lists_its_image(tmp_path, annotations):
-    assert items_of(tmp_path, [task(*annotations)]) == [ImageItem("a.jpg")]
+    assert items_of(tmp_path, [task(*annotations)]) == [ImageItem(A_PATH)]
 
 
 # The file name of the image
+
+
+def _read_raw(folder, path):
+    tasks = [task(annotation(*keypoints()), data={"image": path})]
+    return read(made.write_json(folder / "raw.json", tasks))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +267,7 @@ def test_a_task_without_regions_lists_its_image(tmp_path, annotations):
         ("http://169.254.169.254/latest/a.jpg", "a.jpg"),
         ("s3://bucket/x/a.jpg", "a.jpg"),
         ("gs://bucket/K%C3%A4tzchen.jpg", "Kätzchen.jpg"),
-        ("http://example.com/..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("http://example.com/..%2F..%2Fetc%2Fpasswd.png", "passwd.png"),
         ("folder/a%20b.jpg", "a%20b.jpg"),
         ("C:\\photos\\a.jpg", "a.jpg"),
         (
@@ -270,17 +277,18 @@ def test_a_task_without_regions_lists_its_image(tmp_path, annotations):
         ),
     ],
 )
-def test_only_the_last_part_of_a_path_or_url_is_taken(tmp_path, value, name):
-    (item,) = items(tmp_path, *keypoints(), data={"image": value})
-    assert item.image.file_name == name
+def test_the_end_of_a_path_or_url_is_taken(tmp_path, value, name):
+    (item,) = _read_raw(tmp_path, value)
+    made.images(tmp_path / "images", name)
+    assert made.names_found([item], tmp_path / "images") == [name]
 
 
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        ({"image": "/x/a.jpg", "other": "/x/b.jpg"}, "a.jpg"),
-        ({"img": "/x/a.png"}, "a.png"),
-        ({"text": "a dog", "photo": "/x/a.JPEG", "n": 3}, "a.JPEG"),
+        ({"image": "/x/a.jpg", "other": "/x/b.jpg"}, "/x/a.jpg"),
+        ({"img": "/x/a.png"}, "/x/a.png"),
+        ({"text": "a dog", "photo": "/x/a.JPEG", "n": 3}, "/x/a.JPEG"),
     ],
 )
 def test_the_field_of_the_image_is_found(tmp_path, data, name):
@@ -291,7 +299,7 @@ def test_the_field_of_the_image_is_found(tmp_path, data, name):
 def test_the_source_of_the_regions_names_the_field(tmp_path):
     data = {"before": "/x/a.jpg", "after": "/x/b.jpg"}
     (item,) = items(tmp_path, *keypoints(source="$after"), data=data)
-    assert item.image.file_name == "b.jpg"
+    assert item.image.file_name == "/x/b.jpg"
 
 
 @pytest.mark.parametrize(
@@ -341,7 +349,7 @@ def test_a_task_without_a_file_name_is_rejected_with_its_regions(tmp_path, data,
 def test_malformed_regions_are_rejected_by_code(tmp_path, make, changes, code):
     rejected, image = items(tmp_path, make("r", **changes))
     assert rejected[:2] == ("task 12, region r", code)
-    assert image == ImageItem("a.jpg")
+    assert image == ImageItem(A_PATH)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_every_row_becomes_an_object_or_has_a_reason(folder):
         row(flags=(0, 0, 1, 0, 0)),
         row(flags=(0, 0, 0, 1, 0)),
         row(image="missing"),
-        row(image="../images/a"),
+        row(image="../images/gone"),
         row()[:-5],
         row() + ",1",
         row().replace("0.25", "wide"),
