@@ -22,6 +22,7 @@ from exits_jax.importers.json_files import (
 from exits_jax.importers.label_studio_fields import (
     Region,
     image_path,
+    merged,
     name_of,
     read_region,
 )
@@ -135,7 +136,7 @@ def _submitted(annotations: Any, where: str) -> tuple[list[Any], list[Rejected]]
         "marked as ground truth, else the first."
     )
     others += [Rejected(record, "E218", message) for record, _ in usable]
-    return chosen["result"], others
+    return merged(chosen["result"]), others
 
 
 def _objects(
@@ -241,7 +242,9 @@ def _four(values: tuple[float, ...] | None) -> tuple[float, float, float, float]
 
 
 def _sized(image: ImageItem, regions: list[Region]) -> ImageItem:
-    sizes = {region.size for region in regions}
+    sizes = {region.size for region in regions if region.size is not None}
+    if not sizes:  # the header of the image says it
+        return image
     if len(sizes) > 1:
         raise fault(
             "E110",
