@@ -127,9 +127,10 @@ def read_pytorch(path: Path) -> dict[str, np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, said below
-            # Training scripts store their command line beside the weights. It is
-            # plain data, so reading it runs nothing.
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            # Training scripts store their command line and NumPy numbers beside the
+            # weights. They are plain data, so reading them runs nothing.
+            plain = [argparse.Namespace, *_numpy_numbers()]
+            with torch.serialization.safe_globals(plain):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle can raise anything at all
         raise SourceError(_why_pytorch_refused(path, error)) from None
@@ -153,6 +154,14 @@ def read_pytorch(path: Path) -> dict[str, np.ndarray]:
             f"tensors, or one under {listed(map(repr, _CONTAINERS))}."
         )
     return {str(name): _from_torch(path, name, v) for name, v in content.items()}
+
+
+def _numpy_numbers() -> list[Any]:
+    """What a pickle calls to rebuild a NumPy number; arrays are not among it."""
+    scalar = np.float64(0).__reduce__()[0]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efd"}
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
 def _branches(content: Mapping[Any, Any]) -> Mapping[Any, Any]:

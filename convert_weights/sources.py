@@ -28,6 +28,12 @@ __all__ = [
 
 _PYTORCH = (".pth", ".pt", ".bin", ".ckpt")
 _SUFFIXES = (".safetensors", *_PYTORCH, ".npz")
+_WRAPPERS = (  # prefix of all names, and prefixes with which it is a kind of its own
+    ("module.", ()),
+    ("teacher.", ("teacher.backbone.", "teacher.module.backbone.")),
+    ("module.", ()),
+    ("backbone.", ()),
+)
 _FOLDER_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -62,6 +68,21 @@ def read_source(path: Path) -> dict[str, np.ndarray]:
         tensors |= _reader(file)(file)
     if not tensors:
         raise SourceError(f"{path}: holds no tensors.")
+    return without_wrappers(tensors)
+
+
+def without_wrappers(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors under the names that they have in the model itself.
+
+    Compiled models put `_orig_mod.` before names, parallel ones `module.`, and training
+    scripts the part that an encoder is of them. A prefix of a part is only left out
+    where every name has it.
+    """
+    tensors = {name.replace("_orig_mod.", ""): v for name, v in tensors.items()}
+    for prefix, inner in _WRAPPERS:
+        is_common = all(name.startswith(prefix) for name in tensors)
+        if is_common and not any(name.startswith(inner) for name in tensors):
+            tensors = {name.removeprefix(prefix): v for name, v in tensors.items()}
     return tensors
 
 

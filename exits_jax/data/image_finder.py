@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from exits_jax.data.image_names import (
     Listing,
     is_foreign,
+    last_part,
     name_parts,
     readings,
     several,
 )
-from exits_jax.data.records import fault
+from exits_jax.data.records import AnnotationError, fault
 from exits_jax.files.paths import is_inside, leads_out
 
 
@@ -116,3 +117,18 @@ class ImageFinder:
                 "your own.",
             )
         return found
+
+
+def name_in(address: str, folder: Path | None) -> str:
+    """The name of an image of which only the address is known, as in LVIS.
+
+    Args:
+      address: where it came from; nothing is ever downloaded.
+      folder: the image folder, where the longest end is looked for.
+    """
+    if folder is not None:
+        try:
+            return ImageFinder(folder, follow_links=True).find(address, any_end=True)[0]
+        except (AnnotationError, FileNotFoundError):
+            pass
+    return last_part(address)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from exits_jax.data.coco_file import CocoFile
+from exits_jax.data.image_finder import name_in
+from exits_jax.data.image_names import source_name
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, fault, is_id
@@ -236,12 +238,9 @@ def file_name(image: dict[str, Any], folder: Path | None) -> str:
     Raises:
         AnnotationError: If there is no name or it is unsafe (E112).
     """
-    name, url = image.get("file_name"), image.get("coco_url")
-    if name is None and isinstance(url, str):
-        tail = url.split("/")[-2:]
-        name, longer = tail[-1], "/".join(tail)
-        if folder is not None and _is_safe(longer) and (folder / longer).is_file():
-            name = longer
+    name = source_name(image)
+    if image.get("file_name") is None and isinstance(name, str):
+        name = name_in(name, folder)
     if not isinstance(name, str):
         raise fault("E112", f"image {image['id']!r:.80} has no file name.")
     try:
@@ -256,14 +255,6 @@ def _is_size(size: Any) -> bool:
     if not isinstance(size, list) or len(size) != 2:
         return False
     return all(type(side) is int and side > 0 for side in size)
-
-
-def _is_safe(name: str) -> bool:
-    try:
-        safe_name(name)
-    except NameFault:
-        return False
-    return True
 
 
 def _classes(

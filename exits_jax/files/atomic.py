@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, also after a crash of the machine."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ def whole_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no regular file and is not replaced", str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

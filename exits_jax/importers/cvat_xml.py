@@ -29,6 +29,7 @@ BOX_ONLY_WARNING = (
     "by a points shape with four points, or by a skeleton with four joints."
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_LONGEST = 40  # characters of a number; the pattern costs their square
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
@@ -209,7 +210,8 @@ def _upright_box(shape: Element) -> Box:
 
 def _number(text: str | None, name: str) -> float:
     value = text.strip() if text is not None else ""
-    if not _NUMBER.fullmatch(value) or abs(float(value)) >= MAX_NUMBER:
+    is_long = len(value) > _LONGEST
+    if is_long or not _NUMBER.fullmatch(value) or abs(float(value)) >= MAX_NUMBER:
         raise fault(
             "E104", f"Its {name} holds {short(text)}; expected a finite number in px."
         )

@@ -42,6 +42,9 @@ KINDS = {
     ),
     "label_studio": Kind("label_studio", "Label Studio, the export 'JSON'"),
     "labelme": Kind("labelme", "labelme, one JSON or a folder of them", ("images",)),
+    "via": Kind("via", "VGG Image Annotator (VIA 1 or 2), a project, JSON or CSV"),
+    "yolo": Kind("yolo", "YOLO boxes or outlines: data.yaml, or a folder of labels"),
+    "voc_xml": Kind("voc_xml", "boxes as PASCAL VOC's XML, one file or a folder"),
     "csv": Kind("csv_table", "a table: file, category and four clicks per line"),
     "coco_boxes": Kind("coco_boxes", "COCO instances, of which only boxes are taken"),
 }

@@ -22,6 +22,7 @@ from exits_jax.importers.json_files import (
 from exits_jax.importers.label_studio_fields import (
     Region,
     image_path,
+    merged,
     name_of,
     read_region,
 )
@@ -135,7 +136,7 @@ def _submitted(annotations: Any, where: str) -> tuple[list[Any], list[Rejected]]
         "marked as ground truth, else the first."
     )
     others += [Rejected(record, "E218", message) for record, _ in usable]
-    return chosen["result"], others
+    return merged(chosen["result"]), others
 
 
 def _objects(
@@ -146,27 +147,32 @@ def _objects(
     for region in regions:
         if not region.is_rectangle:
             groups.setdefault(region.belongs_to, []).append(region)
-    owned: list[Region] = []
-    unclear: list[Region] = []
+    owned: set[int] = set()  # as identities: there may be thousands
+    unclear: set[int] = set()
+    owners_of: dict[tuple[str, str], list[Region]] = {}
+    for rectangle in rectangles:
+        for owning in _owns(rectangle):
+            owners_of.setdefault(owning, []).append(rectangle)
     for (kind, key), members in groups.items():
-        owners = [r for r in rectangles if _owns(r, kind, key)]
+        owners = owners_of.get((kind, key), [])
         owner = owners[0] if owners else None
         record = _record(where, members)
         if len(owners) > 1 and kind != "parent":
-            owner, unclear = None, [*unclear, *owners]
+            owner = None
+            unclear.update(map(id, owners))
         try:
             item = _object(members, owner, image, record)
         except AnnotationError as error:
             yield reject(record, error)
             continue
         if owner is not None and not owner.rotation:
-            owned.append(owner)
+            owned.add(id(owner))
         yield item
     for rectangle in rectangles:
-        if any(rectangle is one for one in owned):
+        if id(rectangle) in owned:
             continue
         record = _record(where, [rectangle])
-        if any(rectangle is one for one in unclear):
+        if id(rectangle) in unclear:
             message = (
                 "Several rectangles have the note or label of the same keypoints: "
                 "which belongs to them is not told. The keypoints are kept."
@@ -179,10 +185,10 @@ def _objects(
             yield reject(record, error)
 
 
-def _owns(rectangle: Region, kind: str, key: str) -> bool:
-    """Whether a rectangle is the one that a group of keypoints belongs to."""
+def _owns(rectangle: Region) -> Iterator[tuple[str, str]]:
+    """The groups of keypoints that a rectangle is the one of, as kind and key."""
     names = {"parent": rectangle.id, "note": rectangle.note, "label": rectangle.label}
-    return key == names.get(kind)
+    return ((kind, name) for kind, name in names.items() if name is not None)
 
 
 def _record(where: str, members: list[Region]) -> str:
@@ -241,7 +247,9 @@ def _four(values: tuple[float, ...] | None) -> tuple[float, float, float, float]
 
 
 def _sized(image: ImageItem, regions: list[Region]) -> ImageItem:
-    sizes = {region.size for region in regions}
+    sizes = {region.size for region in regions if region.size is not None}
+    if not sizes:  # the header of the image says it
+        return image
     if len(sizes) > 1:
         raise fault(
             "E110",

@@ -16,6 +16,7 @@ from exits_jax.importers.json_files import (
 
 _NO_SHAPES = ("choices", "relation", "rating", "textarea", "taxonomy", "number")
 _IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
+_BARE = ("rectangle", "keypoint")  # shapes whose labels are entries of their own
 _LONGEST_NAME = 60  # of a region or task, in messages
 
 
@@ -27,7 +28,7 @@ class Region(NamedTuple):
     label: str | None
     belongs_to: tuple[str, str]  # what keypoints are grouped by: kind and key
     note: str | None
-    size: tuple[int, int]  # (width, height) of the image, px
+    size: tuple[int, int] | None  # (width, height) of the image, px
     values: tuple[float, ...]  # x, y of a keypoint; x0, y0, x1, y1 of a rectangle
     rotation: float  # of a rectangle, degrees
 
@@ -62,11 +63,6 @@ def read_region(entry: Any, number: int) -> Region:
             "expected coordinates of the stored image.",
         )
     size = read_size(entry.get("original_width"), entry.get("original_height"))
-    if size is None:
-        raise fault(
-            "E104",
-            "original_width and original_height are missing; percents need both.",
-        )
     is_rectangle = kind == "rectanglelabels"
     numbers = _numbers(value, ("x", "y", "width", "height")[: 4 if is_rectangle else 2])
     if is_rectangle:
@@ -90,6 +86,36 @@ def read_region(entry: Any, number: int) -> Region:
         numbers,
         _degrees(value, "rotation") if is_rectangle else 0.0,
     )
+
+
+def merged(result: list[Any]) -> list[Any]:
+    """The entries of a result, in which those of one region are one.
+
+    Interfaces with `<Rectangle>` or `<KeyPoint>` and `<Labels>` as separate tags give a
+    region twice, as its shape and as its labels, under one id.
+    """
+    labels: dict[Any, Any] = {}
+    shapes: set[Any] = set()
+    for entry in result:
+        if isinstance(entry, dict) and is_id(entry.get("id")):
+            if entry.get("type") == "labels":
+                value = entry.get("value")
+                if isinstance(value, dict):
+                    labels[entry["id"]] = value.get("labels")
+            elif entry.get("type") in _BARE:
+                shapes.add(entry["id"])
+    found = []
+    for entry in result:
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        if is_id(identity) and identity in shapes:
+            if entry["type"] == "labels":
+                continue
+            if entry["type"] in _BARE and isinstance(entry.get("value"), dict):
+                kind = f"{entry['type']}labels"
+                value = {**entry["value"], kind: labels.get(identity)}
+                entry = {**entry, "type": kind, "value": value}
+        found.append(entry)
+    return found
 
 
 def name_of(identity: Any, number: int) -> str:

@@ -14,6 +14,8 @@ from exits_jax.importers.json_files import (
 
 _KINDS = ("points", "polygon", "linestrip", "point", "rectangle")
 
+CORNER_SLACK_PX = 1.0  # tools round corners one by one
+
 Vertices = tuple[tuple[float, float], ...]
 
 
@@ -120,12 +122,33 @@ def _four(vertices: Vertices, name: str) -> Vertices:
 
 
 def _rectangle(vertices: Vertices) -> Box:
-    if len(vertices) != 2:
+    if len(vertices) not in (2, 4):
         raise fault(
-            "E207", f"The rectangle has {len(vertices)} points; expected two corners."
+            "E207",
+            f"The rectangle has {len(vertices)} points; expected two or four corners.",
         )
-    (x0, x1), (y0, y1) = (sorted(values) for values in zip(*vertices))
+    xs, ys = zip(*vertices)
+    x0, y0, x1, y1 = min(xs), min(ys), max(xs), max(ys)
+    if len(vertices) == 4 and not _are_corners(vertices, (x0, y0, x1, y1)):
+        raise fault(
+            "E215",
+            "The rectangle's four points are not the corners of an upright one: it is "
+            "rotated.",
+        )
     return box_with_area(x0, y0, x1, y1)
+
+
+def _are_corners(vertices: Vertices, box: Box) -> bool:
+    """Whether four points are those of a box, in any order and within a pixel."""
+    x0, y0, x1, y1 = box
+    corners = {
+        (abs(x - x0) <= abs(x - x1), abs(y - y0) <= abs(y - y1)) for x, y in vertices
+    }
+    return len(corners) == 4 and all(
+        min(abs(x - x0), abs(x - x1)) <= CORNER_SLACK_PX
+        and min(abs(y - y0), abs(y - y1)) <= CORNER_SLACK_PX
+        for x, y in vertices
+    )
 
 
 def _extreme_vertices(members: list[Shape], image: ImageItem) -> Vertices:

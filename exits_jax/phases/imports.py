@@ -51,6 +51,9 @@ def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
         raise FileNotFoundError(f"import.source: {source} does not exist.")
     if output.is_dir():
         raise ConfigError(f"import.out: {output} is a folder; name a JSON file.")
+    for file in (output, report_path(output)):
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"import.out: {file} is no regular file; name another.")
     if source.resolve() in (output.resolve(), report_path(output).resolve()):
         raise ConfigError(f"import.out: {output} would overwrite the source {source}.")
     asked = kinds.Options(

@@ -29,14 +29,20 @@ from exits_jax.train.progress import is_for_stderr
 from exits_jax.train.stopping import Preempted
 from exits_jax.train.window import TooManyUnreadable, UnknownMetric
 
+_CONTROLS = {
+    code: f"\\x{code:02x}"
+    for code in (*range(32), *range(127, 160))
+    if chr(code) not in "\n\t"
+}
+
 
 def status_of(action: Callable[[], object]) -> int:
     """Does something; returns the exit status.
 
     A flag or field that makes no sense or a workdir in other use (2), annotations,
-    images, weights or checkpoints that cannot be used (3), too many bad records or
-    images (4), losses that are not finite, devices out of memory or another process
-    lost (1), a stop from outside (75 with the state saved, 130).
+    images, weights or checkpoints that cannot be used, or storage that fails (3), too
+    many bad records or images (4), losses that are not finite, devices out of memory or
+    another process lost (1), a stop from outside (75 with the state saved, 130).
     """
     try:
         action()
@@ -68,6 +74,8 @@ def status_of(action: Callable[[], object]) -> int:
             sys.stderr.flush()
             os._exit(status)
         return status
+    except OSError as error:
+        return fail(_of_storage(error), BAD_INPUT)
     except KeyboardInterrupt:
         return fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
     return OK
@@ -75,8 +83,26 @@ def status_of(action: Callable[[], object]) -> int:
 
 def fail(reason: object, status: int) -> int:
     """Says why, and returns the status."""
-    print(f"error: {reason}", file=sys.stderr)
+    print(f"error: {_escaped(str(reason))}", file=sys.stderr)
     return status
+
+
+def _of_storage(error: OSError) -> str:
+    """What the storage refused, and where."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}. Files that were finished are kept."
+
+
+def _escaped(text: str) -> str:
+    """A text in which no name can move the cursor or colour what follows."""
+    return text.translate(_CONTROLS)
+
+
+class _Plain(logging.Formatter):
+    """Lines without control characters, whatever the names in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _escaped(super().format(record))
 
 
 def log_to_terminal(*others: logging.Handler) -> None:
@@ -85,7 +111,7 @@ def log_to_terminal(*others: logging.Handler) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(_Plain("%(message)s"))
     terminal.addFilter(is_for_stderr)
     logger.handlers = [terminal, *others]
 

@@ -243,3 +243,48 @@ def test_attack_inside_the_command_line_of_a_training_is_refused(torch, tmp_path
     with pytest.raises(SourceError, match="nothing was executed"):
         read_source(tmp_path / "x.pth")
     assert not mark.exists()
+
+
+def test_numpy_numbers_beside_the_weights_are_plain_data(tmp_path):
+    torch = pytest.importorskip("torch")
+    numbers = {"lr": np.float64(0.1), "step": np.int64(3), "on": np.bool_(True)}
+    content = {"state_dict": {"a": torch.ones(2)}, "optimizer": numbers}
+    torch.save(content, tmp_path / "x.pth")
+    assert read_source(tmp_path / "x.pth").keys() == {"a"}
+
+
+@pytest.mark.parametrize("value", ["objects", "numbers"])
+def test_numpy_arrays_in_a_pickle_stay_refused(tmp_path, value):
+    torch = pytest.importorskip("torch")
+    array = np.array([Attack(tmp_path / "ran")]) if value == "objects" else np.ones(2)
+    torch.save({"state_dict": {"a": torch.ones(2)}, "x": array}, tmp_path / "x.pth")
+    with pytest.raises(SourceError, match="nothing was executed"):
+        read_source(tmp_path / "x.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "read"),
+    [
+        ("module.", ""),
+        ("_orig_mod.", ""),
+        ("module._orig_mod.", ""),
+        ("backbone.", ""),
+        ("teacher.", ""),
+        ("teacher.module.", ""),
+        ("teacher.backbone.", "teacher.backbone."),
+        ("teacher.module.backbone.", "teacher.module.backbone."),
+    ],
+)
+def test_wrappers_before_every_name_are_left_out(tmp_path, prefix, read):
+    names = ("blocks.0.w", "norm.b")
+    tensors = {f"{prefix}{name}": np.ones(2) for name in names}
+    save_file(tensors, tmp_path / "x.safetensors")
+    found = read_source(tmp_path / "x.safetensors")
+    assert found.keys() == {f"{read}{name}" for name in names}
+
+
+def test_a_prefix_of_some_names_stays(tmp_path):
+    tensors = {"backbone.w": np.ones(2), "head.w": np.ones(2)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    assert read_source(tmp_path / "x.safetensors").keys() == tensors.keys()

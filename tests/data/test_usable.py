@@ -1,6 +1,7 @@
 """Files of sound records that are still unfit, or may be meant otherwise."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -33,7 +34,7 @@ def read(tmp_path):
 
 
 def codes(found):
-    return [line[:4] for line in doubts(found.source, found.instances, "file")]
+    return [line[:4] for line in doubts(found.source, found.instances, Path("file"))]
 
 
 def test_a_usual_file_raises_no_doubt(read):

@@ -124,7 +124,51 @@ def labelme(path):
     return made.write_json(path / "a.json", source)
 
 
+def via(path):
+    regions = [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": [x for x, _ in clicks],
+                "all_points_y": [y for _, y in clicks],
+            },
+            "region_attributes": {"class": "cat"},
+        }
+        for clicks in (CLICKS, CLICKS, COLLINEAR)
+    ]
+    entry = {"filename": "a.jpg", "size": 12, "regions": regions}
+    return made.write_json(path / "source.json", {"a.jpg12": entry})
+
+
+def yolo(path):
+    (path / "labels").mkdir(exist_ok=True)
+    lines = []
+    for clicks in (CLICKS, CLICKS, COLLINEAR):
+        shares = [
+            f"{(x + 0.5) / made.WIDTH} {(y + 0.5) / made.HEIGHT}" for x, y in clicks
+        ]
+        lines.append(f"0 {' '.join(shares)}")
+    _text(path, "labels/a.txt", "\n".join(lines))
+    return _text(path, "data.yaml", "names:\n  0: cat\n")
+
+
+def voc_xml(path):
+    boxes = ((20, 10, 61, 51), (20, 10, 61, 51), (5, 5, 5, 9))
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    objects = "".join(
+        "<object><name>cat</name><bndbox>"
+        + "".join(f"<{key}>{value}</{key}>" for key, value in zip(corners, box))
+        + "</bndbox></object>"
+        for box in boxes
+    )
+    text = f"<annotation><filename>a.jpg</filename>{objects}</annotation>"
+    return _text(path, "a.xml", text)
+
+
 MAKERS = {
+    "via": via,
+    "yolo": yolo,
+    "voc_xml": voc_xml,
     "extremenet": extremenet,
     "open_images": open_images,
     "cvat": cvat,

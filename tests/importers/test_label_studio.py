@@ -333,8 +333,6 @@ def test_a_task_without_a_file_name_is_rejected_with_its_regions(tmp_path, data,
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"original_width": ...}, "E104"),
-        ({"original_height": None}, "E104"),
         ({"original_width": "200"}, "E104"),
         ({"original_height": -160}, "E104"),
         ({"original_width": 200.5}, "E104"),
@@ -546,3 +544,17 @@ def test_junk_in_any_field_gives_items_with_known_codes(
             assert "\n" not in item.record + item.message
         elif isinstance(item, ObjectItem) and item.clicks is not None:
             assert len(item.clicks) == 4
+
+
+def test_a_shape_and_its_labels_as_separate_tags_are_one_region(tmp_path):
+    value = {"x": 20, "y": 10, "width": 40, "height": 40, "rotation": 0}
+    fields = {"original_width": 200, "original_height": 160, "image_rotation": 0}
+    shapes = {"id": "r", "type": "rectangle", "value": value, **fields}
+    named = {"id": "r", "type": "labels", "value": {**value, "labels": ["cell"]}}
+    (item,) = items(tmp_path, shapes, {**named, **fields})
+    assert item[:5] == (A_IMAGE, "cell", None, (20.0, 10.0, 60.0, 50.0), "percent")
+
+
+def test_a_size_that_is_missing_is_left_to_the_image(tmp_path):
+    (item,) = items(tmp_path, rectangle(original_width=..., original_height=...))
+    assert item.image == ImageItem(A_PATH)

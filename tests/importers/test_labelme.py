@@ -305,7 +305,7 @@ def test_a_polygon_outside_its_image_is_rejected(tmp_path, offset, code):
         ({"points": [[1, 2], [3, 4], [5, 6], [7, float("nan")]]}, "E104"),
         ({"points": [[1, 2], [3, 4], [5, 6], [float("-inf"), 8]]}, "E104"),
         ({"points": [[1, 2], [3, 4], [5, 6], [7, 10**400]]}, "E104"),
-        ({"shape_type": "rectangle"}, "E207"),
+        ({"shape_type": "rectangle"}, "E215"),
         ({"shape_type": "rectangle", "points": [[1, 1], [1, 5]]}, "E201"),
     ],
 )
@@ -464,3 +464,21 @@ def test_junk_in_any_field_gives_items_with_known_codes(
             assert "\n" not in item.record + item.message
         elif isinstance(item, ObjectItem) and item.clicks is not None:
             assert len(item.clicks) == 4
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 3, 0, 1), (3, 1, 0, 2)])
+def test_a_rectangle_of_four_corners_is_a_box(tmp_path, order):
+    corners = [[40, 30], [101, 30.4], [100.6, 91], [40, 91]]
+    item = only(tmp_path, shape("rectangle", [corners[place] for place in order]))
+    assert (item.clicks, item.box) == (None, (40, 30, 101, 91))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [[40, 30], [60, 10], [80, 30], [60, 50]],
+        [[40, 30], [40, 30], [80, 50], [80, 50]],
+    ],
+)
+def test_a_rectangle_that_is_not_upright_is_rejected(tmp_path, points):
+    assert rejected_of(tmp_path, shape("rectangle", points)).code == "E215"

@@ -1,0 +1,30 @@
+"""What the storage refuses is a sentence and a status; names cannot forge lines."""
+
+import errno
+
+import pytest
+
+from exits_jax import exit_status
+from exits_jax.files.atomic import write_bytes
+from exits_jax.run.reported import fail, status_of
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.ELOOP])
+def test_a_fault_of_the_storage_ends_with_bad_input_and_its_file(capsys, code):
+    def act():
+        raise OSError(code, "it failed", "/x/masks.json")
+
+    assert status_of(act) == exit_status.BAD_INPUT
+    assert "error: /x/masks.json: it failed." in capsys.readouterr().err
+
+
+def test_control_characters_of_names_are_escaped(capsys):
+    fail("a\x1b[2K\rerror: b", exit_status.USAGE)
+    assert capsys.readouterr().err == "error: a\\x1b[2K\\x0derror: b\n"
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(OSError, match="no regular file"):
+        write_bytes(tmp_path / "x", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
