@@ -1,10 +1,26 @@
 """A folder of images, a store on it, and events as a page sends them."""
 
+import time
+
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
-from exits_jax.annotate.store import Store, Task
+from exits_jax.labeling.prediction import Prediction
+from exits_jax.predict.clicks import annotation
+
+pytest.importorskip("starlette", reason="needs the 'annotate' extra")
+
+from starlette.testclient import TestClient  # noqa: E402
+
+from exits_jax.annotate.app import Service  # noqa: E402
+from exits_jax.annotate.engine import Engine  # noqa: E402
+from exits_jax.annotate.guard import LOOPBACK, Guard  # noqa: E402
+from exits_jax.annotate.pixels import Pixels  # noqa: E402
+from exits_jax.annotate.store import Store, Task  # noqa: E402
+
+TOKEN, PORT = "a-token-of-the-tests", 8765
 
 
 @pytest.fixture
@@ -36,3 +52,83 @@ def open_store(task):
     yield opening
     for store in opened:
         store._lock_file.close()
+
+
+class Drawn:
+    """A model of no parameters: the mask is the ellipse in the box of the clicks."""
+
+    class model:
+        name, method, threshold = "drawn", "none", 0.5
+
+    def __init__(self):
+        self.calls = []
+
+    def warm_up(self):
+        """There is nothing to compile."""
+
+    def predict_many(self, clicks, *, image):
+        self.calls.append(clicks)
+        height, width = image.shape[:2]
+        made = []
+        for number, given in enumerate(clicks):
+            item = annotation(given, (height, width), number=number)
+            x0, y0, x1, y1 = map(int, item.box)
+            ys, xs = np.mgrid[y0:y1, x0:x1] + 0.5
+            radius = np.hypot(
+                (xs - (x0 + x1) / 2) / ((x1 - x0) / 2),
+                (ys - (y0 + y1) / 2) / ((y1 - y0) / 2),
+            )
+            logits = (8 * (1.05 - radius)).astype(np.float32)
+            made.append(Prediction(logits, (x0, y0), item, self.model.threshold))
+        return made
+
+
+@pytest.fixture
+def drawn():
+    return Drawn()
+
+
+class Served:
+    """A guarded application and a client that knows the token."""
+
+    def __init__(self, store, model, **facts):
+        self.store = store
+        names = [each.name for each in store.pictures]
+        self.pixels = Pixels(store.task.folder, names)
+        load = None if model is None else lambda: model
+        self.engine = Engine(load, self.pixels)
+        self.service = Service(
+            store, self.engine, self.pixels, **{"mode": "clicks", **facts}
+        )
+        self.app = Guard(self.service.app, token=TOKEN, port=PORT, hosts=LOOPBACK)
+        self.client = TestClient(self.app, f"http://127.0.0.1:{PORT}")
+        self.headers = {
+            "origin": f"http://127.0.0.1:{PORT}",
+            "x-exits-jax": "1",
+            "content-type": "application/json",
+        }
+
+    def enter(self):
+        assert self.client.get("/", params={"token": TOKEN}).status_code == 200
+        while self.engine.state["state"] == "loading":
+            time.sleep(0.01)
+        return self
+
+    def post(self, path, body, **headers):
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return self.client.post(
+            f"/api/v1/{path}", content=content, headers={**self.headers, **headers}
+        )
+
+    def get(self, path):
+        return self.client.get(f"/api/v1/{path}")
+
+
+@pytest.fixture
+def served(open_store, drawn):
+    """The application with the model `drawn`; its client is inside."""
+    made = Served(open_store(), drawn).enter()
+    yield made
+    made.engine.close()
+    made.pixels.close()
+    made.client.close()
