@@ -1,13 +1,16 @@
 """The server: binds, says where it is, and ends in order."""
 
+import contextlib
 import logging
 import secrets
 import socket
 import webbrowser
 from collections.abc import Callable, Collection
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import msgspec
 import uvicorn
 
 from exits_jax.annotate.app import Service
@@ -44,9 +47,8 @@ def serve(
         is_opened: Also opens the page in the user's browser.
         facts: What else the page is told.
     """
-    listening = listen(address)
+    listening, token = again(address, store.task.out)
     port = listening.getsockname()[1]
-    token = address.token or secrets.token_urlsafe(24)
     pixels = Pixels(store.task.folder, [each.name for each in store.pictures])
     engine = Engine(load, pixels)
     service = Service(store, engine, pixels, **facts)
@@ -64,6 +66,29 @@ def serve(
         engine.close()
         pixels.close()
         store.close()
+
+
+def again(address: Address, out: Path) -> tuple[socket.socket, str]:
+    """A bound socket and the token: those of the last start, where they are free.
+
+    So a page that was open goes on where the server was stopped and started again.
+    """
+    path = out.with_name(f"{out.name}.address")
+    last = Address()
+    with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+        last = msgspec.json.decode(path.read_bytes(), type=Address)
+    token = address.token or last.token or secrets.token_urlsafe(24)
+    try:
+        made = listen(address._replace(port=address.port or last.port))
+    except (OSError, OverflowError):
+        if address.port:
+            raise
+        made = listen(address)
+    now = Address(address.host, made.getsockname()[1], token)
+    with contextlib.suppress(OSError):  # a full disk: the next start has another
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.encode(now))
+    return made, token
 
 
 def listen(address: Address) -> socket.socket:
