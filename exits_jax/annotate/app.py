@@ -51,6 +51,7 @@ class WriterBody(msgspec.Struct, forbid_unknown_fields=True):
 
     client: Annotated[str, Meta(pattern="^[0-9a-f]{8,32}$")]
     take: bool = False
+    leave: bool = False
 
 
 class Service:
@@ -182,6 +183,9 @@ class Service:
     async def writer(self, request: Request) -> Response:
         """Whether a tab may write; takes the right from another if asked to."""
         body = await _read(request, WriterBody)
+        if body.leave:
+            self.writers.leave(body.client)
+            return _json({"writes": False})
         return _json({"writes": self.writers.ask(body.client, take=body.take)})
 
     async def predict(self, request: Request) -> Response:

@@ -32,3 +32,8 @@ class Writers:
         if take or is_free:
             self._client = client
         return self.writes(client)
+
+    def leave(self, client: str) -> None:
+        """Gives up the right of a tab that goes away."""
+        if client == self._client:
+            self._client = ""

@@ -1,5 +1,6 @@
 """A folder of images, a store on it, and events as a page sends them."""
 
+import threading
 import time
 
 import msgspec
@@ -10,14 +11,17 @@ from PIL import Image
 from exits_jax.labeling.prediction import Prediction
 from exits_jax.predict.clicks import annotation
 
-pytest.importorskip("starlette", reason="needs the 'annotate' extra")
+for needed in ("starlette", "uvicorn"):
+    pytest.importorskip(needed, reason="needs the 'annotate' extra")
 
+import uvicorn  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 
 from exits_jax.annotate.app import Service  # noqa: E402
 from exits_jax.annotate.engine import Engine  # noqa: E402
 from exits_jax.annotate.guard import LOOPBACK, Guard  # noqa: E402
 from exits_jax.annotate.pixels import Pixels  # noqa: E402
+from exits_jax.annotate.serve import Address, listen  # noqa: E402
 from exits_jax.annotate.store import Store, Task  # noqa: E402
 
 TOKEN, PORT = "a-token-of-the-tests", 8765
@@ -132,3 +136,53 @@ def served(open_store, drawn):
     made.engine.close()
     made.pixels.close()
     made.client.close()
+
+
+class Live:
+    """The application behind a real server in a thread, stopped and started again."""
+
+    def __init__(self, opened, model, **facts):
+        self.opened, self.model, self.facts = opened, model, facts
+        self.port = 0
+        self.start()
+
+    def start(self):
+        self.store = self.opened()
+        names = [each.name for each in self.store.pictures]
+        self.pixels = Pixels(self.store.task.folder, names)
+        load = None if self.model is None else lambda: self.model
+        self.engine = Engine(load, self.pixels)
+        commands = {"train": "exits-jax run", "predict": "p", "export": "e"}
+        facts = {"mode": "clicks", "out": "clicks.json", "commands": commands}
+        service = Service(self.store, self.engine, self.pixels, **facts | self.facts)
+        self.socket = listen(Address(port=self.port))
+        self.port = self.socket.getsockname()[1]
+        app = Guard(service.app, token=TOKEN, port=self.port, hosts=LOOPBACK)
+        config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on")
+        config.timeout_graceful_shutdown = 1
+        self.server = uvicorn.Server(config)
+        run = threading.Thread(target=self.server.run, args=([self.socket],))
+        self.thread = run
+        run.start()
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join(20)
+        self.engine.close()
+        self.pixels.close()
+        self.store.journal.close()
+        self.store._lock_file.close()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/?token={TOKEN}"
+
+
+@pytest.fixture
+def live(open_store, drawn, request):
+    """A server; `request.param`, if any, are facts and `model`, `task`."""
+    given = dict(getattr(request, "param", {}))
+    model = given.pop("model", drawn)
+    made = Live(open_store, model, **given)
+    yield made
+    made.stop()

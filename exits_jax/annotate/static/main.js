@@ -1,5 +1,5 @@
 // The page: what is open, what is selected, and what becomes of both.
-import {get, post, Refusal} from "./net.js";
+import {get, leave, post, Refusal} from "./net.js";
 import {Outbox} from "./outbox.js";
 import {Pictures} from "./pictures.js";
 import {Objects} from "./objects.js";
@@ -38,6 +38,7 @@ export function select(object) {
   flushMove();
   app.selected = object;
   if (object) app.category = object.category;
+  tellProgress(object);
   refresh();
 }
 
@@ -410,6 +411,7 @@ export function setTool(tool) {
 
 export async function open(place) {
   if (place < 0 || place >= app.state.images) return false;
+  app.wanted = place; // a second key press counts from here
   flushMove();
   acceptShown();
   const turn = (app.turn = (app.turn || 0) + 1);
@@ -457,8 +459,8 @@ export async function open(place) {
 
 export function turn(by) {
   if (isReview()) return app.review.move(by);
-  if (app.place + by >= app.state.images) return finish();
-  return open(app.place + by);
+  if (app.wanted + by >= app.state.images) return finish();
+  return open(app.wanted + by);
 }
 
 export async function finish() {
@@ -545,6 +547,7 @@ async function start() {
     await open(await firstPlace());
   }
   setInterval(beat, BEAT_MS);
+  window.addEventListener("pagehide", () => leave(app.client));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => app.view.draw());
   document.body.dataset.ready = "yes";
 }

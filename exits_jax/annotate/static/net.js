@@ -19,8 +19,15 @@ export async function get(path) {
   return answered(await fetch(`/api/v1/${path}`));
 }
 
+const headers = {"Content-Type": "application/json", "X-Exits-Jax": "1"};
+
+// Lets another tab write; sent while the page goes away.
+export function leave(client) {
+  const body = JSON.stringify({client, leave: true});
+  fetch("/api/v1/writer", {method: "POST", headers, body, keepalive: true}).catch(() => {});
+}
+
 export async function post(path, body) {
-  const headers = {"Content-Type": "application/json", "X-Exits-Jax": "1"};
   return answered(
     await fetch(`/api/v1/${path}`, {method: "POST", headers, body: JSON.stringify(body)}),
   );
