@@ -101,6 +101,7 @@ def listen(address: Address) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind((address.host, address.port))
+    made.listen()  # who comes before the server runs waits
     return made
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from exits_jax.annotate.app import MAX_BODY
 from exits_jax.data.images import read_image
 from exits_jax.data.rle import decode
+from tests.annotate.conftest import Served
 from tests.support.annotating import CLIENT, FOUR, clicked, events_of
 
 ASKED = {"place": 0, "object": "o1", "clicks": FOUR}
@@ -138,7 +139,7 @@ def test_the_page_gets_the_pixels_that_count(open_store, task, name, kind):
         image.putalpha(100)
     image.save(task.folder / name, **more)
     store = open_store()
-    served = type_of_served(store)
+    served = Served(store, None).enter()
     place = [each.name for each in store.pictures].index(name)
     answer = served.get(f"images/{place}/pixels")
     served.pixels.close()
@@ -146,12 +147,6 @@ def test_the_page_gets_the_pixels_that_count(open_store, task, name, kind):
     shown = np.array(Image.open(io.BytesIO(answer.content)).convert("RGB"))
     np.testing.assert_array_equal(shown, read_image(task.folder / name))
     assert not Image.open(io.BytesIO(answer.content)).getexif()
-
-
-def type_of_served(store):
-    from tests.annotate.conftest import Served
-
-    return Served(store, None).enter()
 
 
 def test_unchanged_pixels_are_not_sent_again(served):

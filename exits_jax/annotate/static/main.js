@@ -65,7 +65,10 @@ function draw() {
   view.clicks = (selected?.status === "gone" ? [] : selected?.clicks || []).map(
     ([x, y], i, all) => ({x, y, isHit: hits?.[i], isLast: i === all.length - 1}),
   );
-  view.draw();
+  const drawn = view.shown.map((each) => [each.edges, each.isSelected]).flat();
+  const isSame = drawn.length === app.drawn?.length && drawn.every((one, i) => one === app.drawn[i]);
+  app.drawn = drawn;
+  view.draw(isSame ? "overlay" : "all");
   showObjects(present, selected, categories, select);
   showClasses(categories, app.category, $("search").value, setCategory);
   showEdit(selected);
@@ -434,6 +437,7 @@ export async function open(place) {
   $("fault").hidden = !info.fault;
   $("fault").textContent = info.fault;
   app.view.shown = app.view.clicks = [];
+  app.drawn = null;
   if (info.fault) {
     app.view.picture = null;
     app.view.draw();

@@ -89,28 +89,64 @@ export function isInside(mask, x, y) {
     mask.bits[row * mask.w + column] === 1;
 }
 
-// The edges between inside and outside as lines [x0, y0, x1, y1, ...], along pixels.
-export function edgesOf({x, y, w, h, bits}) {
-  const lines = [];
+// The outlines as closed rings along the pixels' edges, one behind the other:
+// [number of corners, x0, y0, x1, y1, ..., number of corners, ...].
+export function ringsOf({x, y, w, h, bits}) {
   const value = (column, row) =>
     column >= 0 && row >= 0 && column < w && row < h ? bits[row * w + column] : 0;
+  const across = new Map(), stride = w + 2; // corner -> the corners along its rows
+  const join = (from, to) => {
+    for (const [one, other] of [[from, to], [to, from]]) {
+      const known = across.get(one);
+      if (known) known.push(other);
+      else across.set(one, [other]);
+    }
+  };
   for (let row = 0; row <= h; row++) {
     for (let column = 0; column < w; column++) {
       if (value(column, row - 1) === value(column, row)) continue;
-      const first = column;
-      while (column < w && value(column, row - 1) !== value(column, row)) column++;
-      lines.push(x + first, y + row, x + column, y + row);
+      const first = column, side = value(column, row);
+      const goesOn = () => column < w && value(column, row) === side && value(column, row - 1) !== side;
+      while (goesOn()) column++;
+      join(row * stride + first, row * stride + column--);
     }
   }
+  const down = new Map();
   for (let column = 0; column <= w; column++) {
     for (let row = 0; row < h; row++) {
       if (value(column - 1, row) === value(column, row)) continue;
-      const first = row;
-      while (row < h && value(column - 1, row) !== value(column, row)) row++;
-      lines.push(x + column, y + first, x + column, y + row);
+      const first = row, side = value(column, row);
+      while (row < h && value(column, row) === side && value(column - 1, row) !== side) row++;
+      const [from, to] = [first * stride + column, row * stride + column];
+      row--;
+      for (const [one, other] of [[from, to], [to, from]]) {
+        if (down.has(one)) down.get(one).push(other);
+        else down.set(one, [other]);
+      }
     }
   }
-  return Int32Array.from(lines);
+  const take = (links, one) => {
+    const other = links.get(one)?.pop();
+    if (other === undefined) return undefined;
+    const back = links.get(other);
+    back.splice(back.indexOf(one), 1);
+    return other;
+  };
+  const rings = [];
+  for (const start of across.keys()) {
+    for (;;) {
+      const corners = [];
+      let corner = start, next = take(across, corner);
+      if (next === undefined) break;
+      for (let isDown = true; next !== undefined; isDown = !isDown) {
+        corners.push(x + (corner % stride), y + Math.floor(corner / stride));
+        corner = next;
+        next = take(isDown ? down : across, corner);
+      }
+      rings.push(corners.length / 2, ...corners);
+    }
+  }
+  return Int32Array.from(rings);
 }
 
 function grownTo(mask, x0, y0, x1, y1) {

@@ -112,9 +112,10 @@ export class Objects {
 
   take(object, {mask, edges, bitmap, area}, colour) {
     const path = new Path2D();
-    for (let i = 0; i < edges.length; i += 4) {
-      path.moveTo(edges[i], edges[i + 1]);
-      path.lineTo(edges[i + 2], edges[i + 3]);
+    for (let i = 0; i < edges.length;) {
+      const end = i + 1 + 2 * edges[i++];
+      for (path.moveTo(edges[i], edges[i + 1]); i < end; i += 2) path.lineTo(edges[i], edges[i + 1]);
+      path.closePath();
     }
     object.drawn = {mask, bitmap, edges: path, rle: object.rle, colour, area};
     object.shownAt ||= performance.now();

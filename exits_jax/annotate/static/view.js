@@ -123,15 +123,46 @@ export class View {
   drawBase() {
     const context = this.base.getContext("2d", {alpha: false});
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.fillStyle = getComputedStyle(this.base).backgroundColor;
-    context.fillRect(0, 0, this.base.width, this.base.height);
-    if (!this.picture) return;
-    const {bitmap, small} = this.picture;
+    if (!this.picture) {
+      context.fillStyle = getComputedStyle(this.base).backgroundColor;
+      context.fillRect(0, 0, this.base.width, this.base.height);
+      return;
+    }
+    context.drawImage(this.layered(), 0, 0);
+    if (this.areMasksHidden) return;
     this.placed(context);
-    context.imageSmoothingEnabled = this.scale * this.ratio < 2;
-    const isSmallEnough = small && this.scale * this.ratio * bitmap.width <= small.width;
-    context.drawImage(isSmallEnough ? small : bitmap, 0, 0, bitmap.width, bitmap.height);
-    if (!this.areMasksHidden) for (const each of this.shown) this.drawMask(context, each);
+    for (const each of this.shown) if (each.isSelected) this.drawMask(context, each);
+  }
+
+  // The image with the masks that are not selected; new ones are added to what is there.
+  layered() {
+    const others = this.areMasksHidden ? [] : this.shown.filter((each) => !each.isSelected);
+    const {scale, left, top, ratio} = this;
+    const ground = getComputedStyle(this.base).backgroundColor;
+    const {width, height} = this.base;
+    const frame = JSON.stringify([scale, left, top, ratio, ground, width, height]);
+    this.layer ||= document.createElement("canvas");
+    const {layer} = this, context = layer.getContext("2d", {alpha: false});
+    const known = this.known || [];
+    const isMore = this.known && this.frameOfLayer === frame &&
+      this.pictureOfLayer === this.picture && known.length <= others.length &&
+      known.every((edges, i) => edges === others[i].edges);
+    if (!isMore) {
+      Object.assign(layer, {width, height});
+      context.fillStyle = ground;
+      context.fillRect(0, 0, width, height);
+      this.placed(context);
+      const {bitmap, small} = this.picture;
+      context.imageSmoothingEnabled = scale * ratio < 2;
+      const isSmall = small && scale * ratio * bitmap.width <= small.width;
+      context.drawImage(isSmall ? small : bitmap, 0, 0, bitmap.width, bitmap.height);
+    }
+    this.placed(context);
+    for (const each of others.slice(isMore ? known.length : 0)) this.drawMask(context, each);
+    this.known = others.map(({edges}) => edges);
+    this.frameOfLayer = frame;
+    this.pictureOfLayer = this.picture;
+    return layer;
   }
 
   drawMask(context, {edges, bitmap, mask, colour, isSelected}) {
@@ -140,7 +171,7 @@ export class View {
     context.imageSmoothingEnabled = this.scale < 1;
     context.drawImage(bitmap, mask.x, mask.y, mask.w, mask.h);
     context.globalAlpha = 1;
-    context.lineCap = "square";
+    context.lineJoin = "round";
     for (const [style, width] of [[DARK, 3.2], [colour, isSelected ? 1.8 : 1.2]]) {
       context.strokeStyle = style;
       context.lineWidth = width / this.scale;
