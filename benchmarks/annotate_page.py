@@ -3,7 +3,7 @@
 A Chromium makes the clicks of drawn ellipses through the page, as a person would; the
 page's own clock says when the mask is on the screen, and how long it was blocked.
 
-    python -m benchmarks.annotate_page --model=runs/mine [--objects=50] [--megapixels=24]
+    python -m benchmarks.annotate_page --model=runs/mine [--megapixels=24]
 """
 
 import argparse
@@ -53,6 +53,7 @@ _BLOCKED = """() => {
 
 
 def main() -> None:
+    """Reads the words, measures, prints one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--objects", type=int, default=50)

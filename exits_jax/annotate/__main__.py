@@ -82,12 +82,15 @@ def _facts(args: Namespace) -> dict[str, Any]:
     """What the page is told: how to look, and what to do next."""
     out, folder = _shown(args.out), _shown(args.folder)
     data = f"--config.data.train={out} --config.data.images={folder}"
+    model = args.model or ""
+    encoder = shlex.quote(model[5:]) if model.startswith("walk:") else "ENCODER"
     mode = "review" if args.review else "points" if args.points else "clicks"
     return {
         "mode": mode,
         "out": out,
         "commands": {
-            "train": f"exits-jax run --config=custom --workdir=runs/mine {data}",
+            "train": f"exits-jax run --config=custom --workdir=runs/mine {data} "
+            f"--config.init.encoder={encoder}",
             "predict": f"exits-jax predict {out} --images={folder} "
             "--model=RUN_OR_FILE --out=masks.json",
             "export": f"exits-jax export --config.export.source={out} "

@@ -510,15 +510,13 @@ async function beat() {
 async function setWrites(writes) {
   const wasReader = !app.outbox.canWrite;
   app.outbox.canWrite = writes;
-  app.outbox.tell();
-  if (!writes) return;
-  await app.outbox.send();
-  if (wasReader && app.place >= 0) {
+  if (writes && wasReader) {
+    await app.outbox.send();
     app.kept.clear(); // the other tab may have changed everything
     const key = app.selected?.key;
-    await open(app.place);
-    select(app.objects?.at(key) || null);
+    if (app.place >= 0 && (await open(app.place))) select(app.objects?.at(key) || null);
   }
+  app.outbox.tell();
 }
 
 export async function takeOver() {
