@@ -1,7 +1,7 @@
 """What one corrective action of the annotation page gains, by simulated people.
 
 Each object is predicted from the clicks of its true mask, moved by noise of 2 px. Then
-each kind of action is tried once, as well as a careful person could, where it gains most.
+each kind of action is tried once, as well as one could, where it gains most.
 
     python -m benchmarks.corrections MASKS.json FOLDER --model=RUN [--objects=150]
 """
