@@ -53,7 +53,8 @@ def test_the_wheel_has_one_top_level_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert wheel.name.startswith(f"exits_jax-{exits_jax.__version__}-py3")
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"exits_jax"}
-    for name in ("py.typed", "configs/voc.py", "convert_weights/__main__.py"):
+    shown = "annotate/static/main.js"
+    for name in ("py.typed", "configs/voc.py", "convert_weights/__main__.py", shown):
         assert f"exits_jax/{name}" in names
     shipped = Path(toy.ROOT, "configs", "mmdet").glob("*.py")
     assert {f"exits_jax/configs/mmdet/{path.name}" for path in shipped} < set(names)

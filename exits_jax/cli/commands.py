@@ -99,6 +99,10 @@ COMMANDS = {
         "Masks for new clicks, of one image or of a file, by a finished model.",
         module="exits_jax.predict.__main__",
     ),
+    "annotate": Command(
+        "A page in the browser where four clicks give a mask, and masks are reviewed.",
+        module="exits_jax.annotate.__main__",
+    ),
     "convert": Command(
         "Converts weights of others to our names, and trained generators back.",
         module="exits_jax.convert_weights.__main__",

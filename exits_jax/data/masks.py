@@ -88,6 +88,22 @@ def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:
 
 
 def _decode_rle(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
+    runs = checked_runs(rle, height, width)
+    values = np.arange(len(runs)) % 2 == 1  # runs alternate, background first
+    return np.repeat(values, runs).reshape(width, height).T  # columns first
+
+
+def checked_runs(rle: dict[str, Any], height: int, width: int) -> list[int]:
+    """The run lengths of an RLE, once they are known to be those of an image.
+
+    Args:
+      rle: size and counts, compressed or not.
+      height: height of the image, px.
+      width: width of the image, px.
+
+    Raises:
+      AnnotationError: a malformed RLE or one for another size (E211).
+    """
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         raise fault(
@@ -111,8 +127,7 @@ def _decode_rle(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
             f"its RLE counts sum to {total}; expected {height * width} pixels in runs "
             "that are not negative.",
         )
-    values = np.arange(len(runs)) % 2 == 1  # runs alternate, background first
-    return np.repeat(values, runs).reshape(width, height).T  # columns first
+    return runs
 
 
 def _uncompress(counts: str | bytes) -> list[int]:

@@ -1,0 +1,117 @@
+"""The command `exits-jax annotate`: a page where four clicks give a mask."""
+
+import importlib.util
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from exits_jax.annotate.options import names_of, parser
+from exits_jax.cli.words import UsageError
+from exits_jax.exit_status import BAD_INPUT, FAILED, OK, USAGE
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until it is stopped; returns the exit status.
+
+    Raises:
+        UsageError: If the words make no sense.
+    """
+    args = parser().parse_args(argv)
+    _check(args)
+    from exits_jax.annotate.serve import Address, serve
+    from exits_jax.annotate.store import Store, Task
+    from exits_jax.data.records import AnnotationError
+    from exits_jax.files.locks import InUse
+
+    task = Task(args.folder, args.out, names_of(args.classes), args.review)
+    try:
+        store = Store(task)
+        serve(
+            store,
+            _loader(args),
+            Address(args.host, args.port, args.token),
+            is_opened=args.open,
+            **_facts(args),
+        )
+    except InUse as error:
+        return _fail(f"{args.out} is in use by {error.owner}.", USAGE)
+    except (AnnotationError, FileNotFoundError) as error:
+        return _fail(error, BAD_INPUT)
+    except OSError as error:
+        return _fail(error, FAILED)
+    return OK
+
+
+def _check(args: Namespace) -> None:
+    for name in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"The page needs {name}: pip install 'exits-jax[annotate]'."
+            )
+    if args.out.suffix != ".json":
+        raise UsageError(f"--out={args.out}: expected the name of a .json file.")
+    if args.host not in _LOOPBACK and len(args.token) < 16:
+        raise UsageError(
+            f"--host={args.host} lets other machines in: give --token=... of 16 or "
+            "more characters, too."
+        )
+    if args.review is not None and args.review.resolve() == args.out.resolve():
+        raise UsageError("--out would overwrite the masks of --review.")
+    if args.points and args.model:
+        raise UsageError("--points asks for no mask: leave out --model, or --points.")
+
+
+def _loader(args: Namespace) -> Callable[[], Any] | None:
+    if args.model is None:
+        return None
+
+    def load() -> Any:
+        from exits_jax.predict.predictor import Predictor  # JAX and all that needs it
+
+        return Predictor.load(args.model, weights=args.weights, dtype=args.dtype)
+
+    return load
+
+
+def _facts(args: Namespace) -> dict[str, Any]:
+    """What the page is told: how to look, and what to do next."""
+    out, folder = _shown(args.out), _shown(args.folder)
+    data = f"--config.data.train={out} --config.data.images={folder}"
+    model = args.model or ""
+    encoder = shlex.quote(model[5:]) if model.startswith("walk:") else "ENCODER"
+    mode = "review" if args.review else "points" if args.points else "clicks"
+    return {
+        "mode": mode,
+        "out": out,
+        "commands": {
+            "train": f"exits-jax run --config=custom --workdir=runs/mine {data} "
+            f"--config.init.encoder={encoder}",
+            "predict": f"exits-jax predict {out} --images={folder} "
+            "--model=RUN_OR_FILE --out=masks.json",
+            "export": f"exits-jax export --config.export.source={out} "
+            f"--config.data.images={folder} --config.export.kind=cvat "
+            "--config.export.out=cvat",
+        },
+    }
+
+
+def _shown(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _fail(reason: object, status: int) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USAGE)
