@@ -476,7 +476,7 @@ export async function finish() {
   const done = rows.reduce((sum, row) => sum + row.done, 0);
   const images = rows.filter((row) => row.done).length;
   const time = app.times.length ? ` ${mean(app.times).toFixed(1)} s an object.` : "";
-  const train = ["Train on them", commands.train], predict = ["Masks for all clicks", commands.predict];
+  const train = ["Train on them (on a CPU, with a ViT-Tiny: --config=custom:cpu)", commands.train], predict = ["Masks for all clicks", commands.predict];
   const exported = ["Take the masks elsewhere", commands.export];
   showCommands(
     app.mode === "clicks" && canMask() ? [train, exported] : isPoints() || !isReview() ? [train, predict] : [exported, train],
