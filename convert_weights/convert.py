@@ -34,13 +34,13 @@ def convert(tensors: Mapping[str, np.ndarray], rules: Sequence[Rule]) -> Convert
     """Renames and lays out all tensors of a checkpoint.
 
     Args:
-      tensors: source name -> array.
-      rules: a value of `rules.KINDS`.
+        tensors: Source name -> array.
+        rules: A value of `rules.KINDS`.
 
     Raises:
-      ConversionError: tensors without a rule, tensors that meet in one parameter,
-        parameters that nothing fills, wrong shapes, types other than floating point
-        and values that are not finite; all of them at once.
+        ConversionError: Tensors without a rule, tensors that meet in one parameter,
+            parameters that nothing fills, wrong shapes, types other than floating point
+            and values that are not finite; all of them at once.
     """
     params: dict[str, np.ndarray] = {}
     pieces: dict[str, dict[int, np.ndarray]] = {}

@@ -132,7 +132,7 @@ def export(params: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray]:
     torch-generator, by which the graph is made.
 
     Raises:
-      ConversionError: parameters that have no place there.
+        ConversionError: Parameters that have no place there.
     """
     if target == "exits_jax":
         return params

@@ -25,13 +25,13 @@ def facts_of(source: Path, kind: str, encoder: Encoder) -> tuple[dict[str, str],
     """Metadata that the source carries, and remarks about it.
 
     Args:
-      source: file or folder.
-      kind: a key of `rules.KINDS`.
-      encoder: the sizes that its tensors have.
+        source: File or folder.
+        kind: A key of `rules.KINDS`.
+        encoder: The sizes that its tensors have.
 
     Raises:
-      ConversionError: a `config.json` beside the weights contradicts the tensors or
-        describes another network.
+        ConversionError: A `config.json` beside the weights contradicts the tensors or
+            describes another network.
     """
     if kind in ("exits_jax", "torch_generator"):
         return read_metadata(source), []

@@ -16,8 +16,8 @@ def refuse_walk(
     """Refuses a generator whose input holds the walk from the clicks.
 
     Raises:
-      ConversionError: the target computes the generator, which has the walk's map
-        among its inputs, or nothing says whether it has.
+        ConversionError: The target computes the generator, which has the walk's map
+            among its inputs, or nothing says whether it has.
     """
     if target not in WHOLE or not sees_clicks(params):
         return

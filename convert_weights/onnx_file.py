@@ -28,7 +28,7 @@ def check_packages() -> None:
     """Refuses to begin without the packages that make a graph.
 
     Raises:
-      SourceError: one of them is not installed; says how to install it.
+        SourceError: One of them is not installed; says how to install it.
     """
     missing = [name for name in _PACKAGES if not importlib.util.find_spec(name)]
     if missing:
@@ -50,14 +50,14 @@ def write_onnx(
     model's, with `crop_size`, `test_margin`, `threshold` and `flip` among them.
 
     Args:
-      path: where to; the file appears only when it is complete.
-      tensors: as `exports.export` gives them for onnx.
-      metadata: as of a safetensors file.
+        path: Where to; the file appears only when it is complete.
+        tensors: As `exports.export` gives them for onnx.
+        metadata: As of a safetensors file.
 
     Raises:
-      SourceError: the parameters exceed what one ONNX file holds, or their crops are no
-        whole number of patches.
-      OSError: the disk is full or the folder cannot be written to.
+        SourceError: The parameters exceed what one ONNX file holds, or their crops are
+            no whole number of patches.
+        OSError: The disk is full or the folder cannot be written to.
     """
     if sum(value.size * 4 for value in tensors.values()) > _LIMIT:
         raise SourceError(

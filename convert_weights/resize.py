@@ -14,7 +14,7 @@ def resize_positions(
     bicubic (a = -0.75, half-pixel centres, clamped edges, no anti-aliasing).
 
     Returns:
-      The parameters and a line that says what was done.
+        The parameters and a line that says what was done.
     """
     from exits_jax.ops.resize import bicubic_matrix
 
@@ -46,10 +46,10 @@ def resize_patches(
     patch itself; for smaller patches it is the nearest to that in least squares.
 
     Returns:
-      The parameters and a line that says what was done.
+        The parameters and a line that says what was done.
 
     Raises:
-      ValueError: the encoder has a convolutional stem.
+        ValueError: The encoder has a convolutional stem.
     """
     from exits_jax.ops.resize import bicubic_matrix
 

@@ -58,7 +58,7 @@ def detect_kind(names: Iterable[str]) -> str | None:
     An encoder-only MAE file has exactly timm's names and is therefore `timm`.
 
     Returns:
-      A key of `KINDS`, or None when the names belong to none of them.
+        A key of `KINDS`, or None when the names belong to none of them.
     """
     names = list(names)
     for kind, signs in _SIGNS:

@@ -22,16 +22,16 @@ def read_run(
     """Reads the trained generator of a run, and the walk that joins it if there is one.
 
     Args:
-      workdir: what the run was given as `--workdir`.
-      weights: one of `WEIGHTS`; None: those that the run makes its masks with.
+        workdir: What the run was given as `--workdir`.
+        weights: One of `WEIGHTS`; None: those that the run makes its masks with.
 
     Returns:
-      Our parameters by name, the metadata of a generator file, and the folder of the
-      checkpoint.
+        Our parameters by name, the metadata of a generator file, and the folder of the
+        checkpoint.
 
     Raises:
-      SourceError: the phase train is not finished or has no such weights, or the run
-        has no generator of its own, or averages two.
+        SourceError: The phase train is not finished or has no such weights, or the run
+            has no generator of its own, or averages two.
     """
     from exits_jax.cli.config_files import read_record
     from exits_jax.labeling.model_source import INFERENCE, find_model, inference_fields

@@ -46,16 +46,16 @@ def read_source(path: Path) -> dict[str, np.ndarray]:
     """Reads all tensors of a checkpoint file or a Hugging Face folder.
 
     Args:
-      path: the checkpoint. PyTorch files are read with `weights_only=True`, so a
-        pickle that asks for anything but tensors is refused before it runs; `.npz`
-        files without pickles.
+        path: The checkpoint. PyTorch files are read with `weights_only=True`, so a
+            pickle that asks for anything but tensors is refused before it runs; `.npz`
+            files without pickles.
 
     Returns:
-      Tensor name -> array; bfloat16 becomes float32, other types stay.
+        Tensor name -> array; bfloat16 becomes float32, other types stay.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      SourceError: it is not a weights file, is cut short, or wants to run code.
+        FileNotFoundError: There is no such file.
+        SourceError: It is not a weights file, is cut short, or wants to run code.
     """
     tensors: dict[str, np.ndarray] = {}
     for file in files_of(path):
@@ -90,8 +90,8 @@ def files_of(path: Path) -> list[Path]:
     """The files of weights that a source consists of: one, or the shards of a folder.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      SourceError: it is a folder that holds none.
+        FileNotFoundError: There is no such file.
+        SourceError: It is a folder that holds none.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file.")
@@ -128,7 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-      SourceError: the file is something else.
+        SourceError: The file is something else.
     """
     try:
         content = json.loads(path.read_text())

@@ -13,13 +13,14 @@ def check_target(path: Path, source: Path, *, target: str = "exits_jax") -> None
     """Refuses an output path that could not be written, before any work is done.
 
     Args:
-      path: where the output goes.
-      source: what is read.
-      target: one of `exports.TARGETS`; hf is written as a new folder.
+        path: Where the output goes.
+        source: What is read.
+        target: One of `exports.TARGETS`; hf is written as a new folder.
 
     Raises:
-      ValueError: the path is a folder, lies below a file, is the source itself, has
-        another suffix than .safetensors (.onnx), or its folder may not be written to.
+        ValueError: The path is a folder, lies below a file, is the source itself, has
+            another suffix than .safetensors (.onnx), or its folder may not be written
+            to.
     """
     suffix = suffix_of(target)
     if target == "hf":
@@ -55,7 +56,7 @@ def write_safetensors(
     only when it is complete.
 
     Raises:
-      OSError: the disk is full or the folder cannot be written to.
+        OSError: The disk is full or the folder cannot be written to.
     """
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
@@ -94,7 +95,7 @@ def write_folder(
     """Writes a folder of `model.safetensors` and JSON files, whole or not at all.
 
     Raises:
-      OSError: the disk is full or the folder cannot be written to.
+        OSError: The disk is full or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

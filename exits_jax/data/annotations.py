@@ -81,24 +81,25 @@ def read_instances(
     disagree, the points win. A file without annotations gives an empty dataset.
 
     Args:
-      annotations: the JSON file; LVIS files without `file_name` are fine.
-      images: the folder that `file_name` is relative to.
-      on_bad: "error" raises all faulty records together, "skip" lists them in
-        `Dataset.skipped`.
-      max_skip_fraction: the largest part of the records that may be skipped, 0 to 1.
-      points_of: takes extreme points from the mask of a record without; a record whose
-        mask is faulty keeps its box, with a remark, or is skipped without one.
-      follow_links: allow links inside the image folder that lead out of it.
+        annotations: The JSON file; LVIS files without `file_name` are fine.
+        images: The folder that `file_name` is relative to.
+        on_bad: "error" raises all faulty records together, "skip" lists them in
+            `Dataset.skipped`.
+        max_skip_fraction: The largest part of the records that may be skipped, 0 to 1.
+        points_of: Takes extreme points from the mask of a record without; a record
+            whose mask is faulty keeps its box, with a remark, or is skipped without
+            one.
+        follow_links: Allow links inside the image folder that lead out of it.
 
     Returns:
-      The usable instances in file order.
+        The usable instances in file order.
 
     Raises:
-      ValueError: `on_bad` or `max_skip_fraction` is not one of the choices.
-      FileNotFoundError: the file or the folder does not exist.
-      AnnotationError: the file is not an instances file, records are faulty and
-        `on_bad` is "error".
-      TooManySkipped: more records would be skipped than allowed.
+        ValueError: `on_bad` or `max_skip_fraction` is not one of the choices.
+        FileNotFoundError: The file or the folder does not exist.
+        AnnotationError: The file is not an instances file, records are faulty and
+            `on_bad` is "error".
+        TooManySkipped: More records would be skipped than allowed.
     """
     if on_bad not in ON_BAD:
         raise ValueError(f"on_bad is {on_bad!r}; choose one of {', '.join(ON_BAD)}.")
@@ -223,15 +224,15 @@ def enforce(
     """Raises if the records that have to be skipped are more than the caller allows.
 
     Args:
-      skipped: their problems.
-      total: number of records.
-      name: what to call the file.
-      on_bad: "error" allows none.
-      max_fraction: the largest part of the records that "skip" allows.
+        skipped: Their problems.
+        total: Number of records.
+        name: What to call the file.
+        on_bad: "error" allows none.
+        max_fraction: The largest part of the records that "skip" allows.
 
     Raises:
-      AnnotationError: `on_bad` is "error" and there is a problem.
-      TooManySkipped: there are more than `max_fraction` of the records.
+        AnnotationError: `on_bad` is "error" and there is a problem.
+        TooManySkipped: There are more than `max_fraction` of the records.
     """
     if not skipped or (on_bad == "skip" and len(skipped) <= max_fraction * total):
         return

@@ -23,12 +23,12 @@ class ClickNoise:
     """What to change about extreme points.
 
     Attributes:
-      kind: "none"; "px", a Gaussian of `amount` pixels along each axis; "share", a
-        Gaussian of `amount` times the object's width along x and its height along y;
-        "run", another point of the nearly flat run of a side than its middle, for
-        the part `amount` of all points.
-      amount: 0 changes nothing.
-      seed: another seed gives another draw.
+        kind: "none"; "px", a Gaussian of `amount` pixels along each axis; "share", a
+            Gaussian of `amount` times the object's width along x and its height along
+            y; "run", another point of the nearly flat run of a side than its middle,
+            for the part `amount` of all points.
+        amount: 0 changes nothing.
+        seed: Another seed gives another draw.
     """
 
     kind: str = "none"
@@ -39,7 +39,7 @@ class ClickNoise:
         """Checks the values.
 
         Raises:
-          ValueError: an unknown kind, or a number that makes no sense for it.
+            ValueError: An unknown kind, or a number that makes no sense for it.
         """
         if self.kind not in KINDS:
             raise ValueError(
@@ -79,15 +79,15 @@ def jittered_points(
     """Moves every point by a Gaussian, independently along x and y.
 
     Args:
-      points: `[4, 2]`, (x, y) in the image, order top, left, bottom, right.
-      size: (height, width) of the image, px.
-      noise: of the kind "px" or "share".
-      rng: drawn from.
+        points: `[4, 2]`, (x, y) in the image, order top, left, bottom, right.
+        size: (height, width) of the image, px.
+        noise: Of the kind "px" or "share".
+        rng: Drawn from.
 
     Returns:
-      float64 `[4, 2]`, same order, inside the image, rounded to 2 decimals. A draw
-      without an extent in x or y is drawn again; where none has one, as in an image
-      of one column, the points come back as they are.
+        float64 `[4, 2]`, same order, inside the image, rounded to 2 decimals. A draw
+        without an extent in x or y is drawn again; where none has one, as in an image
+        of one column, the points come back as they are.
     """
     points = np.asarray(points, np.float64)
     sides = np.ptp(points, axis=0) + 1 if noise.kind == "share" else np.ones(2)
@@ -101,12 +101,12 @@ def drawn_inside(
     """The first draw that has an extent in x and y once it lies in the image.
 
     Args:
-      draw: gives four points, another time others.
-      points: what to return if no draw has an extent.
-      size: (height, width) of the image, px.
+        draw: Gives four points, another time others.
+        points: What to return if no draw has an extent.
+        size: (height, width) of the image, px.
 
     Returns:
-      float64 `[4, 2]`, (x, y) inside the image, rounded to 2 decimals.
+        float64 `[4, 2]`, (x, y) inside the image, rounded to 2 decimals.
     """
     last = np.array(size[::-1], np.float64) - 1
     for _ in range(_MAX_DRAWS):
@@ -124,13 +124,13 @@ def point_on_run(
     """A point drawn uniformly by length from the outline through a run of vertices.
 
     Args:
-      vertices: (x, y), in the order of the outline; at least one.
-      joined: for each vertex but the last, whether the outline leads to the next
-        one; it does not from the end of one polygon to the start of another.
-      rng: drawn from.
+        vertices: (x, y), in the order of the outline; at least one.
+        joined: For each vertex but the last, whether the outline leads to the next one;
+            it does not from the end of one polygon to the start of another.
+        rng: Drawn from.
 
     Returns:
-      (x, y); the first vertex if the run has no length.
+        (x, y); the first vertex if the run has no length.
     """
     outline = np.asarray(vertices, np.float64)
     steps = np.diff(outline, axis=0)
@@ -154,13 +154,13 @@ def point_in_band(
     column and is connected in it, corners included, to the point in its middle.
 
     Args:
-      mask: bool `[height, width]`, not empty.
-      side: 0 to 3 for top, left, bottom, right.
-      start: (x, y) of a pixel of the mask in that outermost row or column.
-      rng: drawn from.
+        mask: bool `[height, width]`, not empty.
+        side: 0 to 3 for top, left, bottom, right.
+        start: (x, y) of a pixel of the mask in that outermost row or column.
+        rng: Drawn from.
 
     Returns:
-      (x, y).
+        (x, y).
     """
     axis = 1 - side % 2  # of (x, y), across the side
     lines = mask if axis == 1 else mask.T

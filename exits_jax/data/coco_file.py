@@ -33,9 +33,9 @@ class Records(Sequence[Any]):
         """Takes over `msgspec.Raw` entries, or entries that are parsed already.
 
         Args:
-          entries: the entries.
-          mend: puts right what is written otherwise than it is meant, in an object as
-            it was parsed; says whether that is worth a remark.
+            entries: The entries.
+            mend: Puts right what is written otherwise than it is meant, in an object as
+                it was parsed; says whether that is worth a remark.
         """
         self._entries, self._mend = entries, mend
         self.mended: set[int] = set()  # places of remarkable entries seen so far
@@ -48,7 +48,7 @@ class Records(Sequence[Any]):
         """The entry at a position, or a list of them for a slice.
 
         Raises:
-          AnnotationError: it is JSON that no parser takes (E101), such as 1e400.
+            AnnotationError: It is JSON that no parser takes (E101), such as 1e400.
         """
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
@@ -120,13 +120,13 @@ class CocoFile:
         """Takes over the top level of the JSON; `CocoFile.read` makes it from a file.
 
         Args:
-          name: what to call it in messages, usually its path.
-          parts: its fields; lists may hold entries that are not parsed yet.
+            name: What to call it in messages, usually its path.
+            parts: Its fields; lists may hold entries that are not parsed yet.
 
         Raises:
-          AnnotationError: a list is missing, an entry has no id or a category id occurs
-            twice (E102), a number outside the annotations is not finite (E104), an
-            image id occurs twice (E106).
+            AnnotationError: A list is missing, an entry has no id or a category id
+                occurs twice (E102), a number outside the annotations is not finite
+                (E104), an image id occurs twice (E106).
         """
         _check_lists(parts, name)
         self.name = name
@@ -155,12 +155,12 @@ class CocoFile:
         """Reads an instances file and checks its structure, not its records.
 
         Args:
-          path: a UTF-8 JSON file, with or without byte order mark.
+            path: A UTF-8 JSON file, with or without byte order mark.
 
         Raises:
-          FileNotFoundError: there is no such file.
-          AnnotationError: it is not JSON (E101), not an instances file (E102), names an
-            image twice (E106) or is too large (E115).
+            FileNotFoundError: There is no such file.
+            AnnotationError: It is not JSON (E101), not an instances file (E102), names
+                an image twice (E106) or is too large (E115).
         """
         return cls(str(path), _read_top_level(Path(path)))
 
@@ -169,8 +169,8 @@ def read_text(path: Path) -> bytes:
     """The bytes of a UTF-8 file without its byte order mark.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not UTF-8 (E101) or too large (E115).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not UTF-8 (E101) or too large (E115).
     """
     try:
         size = path.stat().st_size
@@ -215,7 +215,7 @@ def parse_json(data: bytes, path: str | Path) -> Any:
     """Parses a whole JSON text; NaN and infinities pass here and are checked later.
 
     Raises:
-      AnnotationError: it is not JSON (E101); the message has the byte.
+        AnnotationError: It is not JSON (E101); the message has the byte.
     """
     text = data.decode()
     try:

@@ -43,20 +43,20 @@ def points_of_record(
     """Extreme points of one record from its mask.
 
     Args:
-      record: an entry of `annotations`; not changed.
-      image_record: its entry of `images`; None if there is none.
-      mode: "extremenet" or "clean".
-      noise: what to change about the points.
+        record: An entry of `annotations`; not changed.
+        image_record: Its entry of `images`; None if there is none.
+        mode: "extremenet" or "clean".
+        noise: What to change about the points.
 
     Returns:
-      `[4, 2]`, (x, y) inside the image, order top, left, bottom, right: whole numbers
-      in float32, or with noise float64 of 2 decimals. None for a crowd region, a
-      record that has points and one without a mask.
+        `[4, 2]`, (x, y) inside the image, order top, left, bottom, right: whole numbers
+        in float32, or with noise float64 of 2 decimals. None for a crowd region, a
+        record that has points and one without a mask.
 
     Raises:
-      ValueError: `mode` is not one of the choices.
-      AnnotationError: the mask is faulty (see `decode_mask`), the image is unknown
-        (E107) or has no size (W109), or noise has no id to be drawn by (E105).
+        ValueError: `mode` is not one of the choices.
+        AnnotationError: The mask is faulty (see `decode_mask`), the image is unknown
+            (E107) or has no size (W109), or noise has no id to be drawn by (E105).
     """
     _check_mode(mode)
     segmentation = record.get("segmentation")
@@ -90,13 +90,13 @@ def clean_points(mask: np.ndarray) -> np.ndarray:
     two equally near ones, the upper or left one.
 
     Args:
-      mask: bool `[height, width]`.
+        mask: bool `[height, width]`.
 
     Returns:
-      float32 `[4, 2]`, (x, y), order top, left, bottom, right.
+        float32 `[4, 2]`, (x, y), order top, left, bottom, right.
 
     Raises:
-      AnnotationError: the mask is empty (E213).
+        AnnotationError: The mask is empty (E213).
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:

@@ -31,16 +31,16 @@ def extremenet_points(segmentation: Any, height: int, width: int) -> np.ndarray:
     the run on the extreme line, rounded down.
 
     Args:
-      segmentation: COCO polygons, or an RLE with counts as a list or a string.
-      height: height of the image, px.
-      width: width of the image, px.
+        segmentation: COCO polygons, or an RLE with counts as a list or a string.
+        height: Height of the image, px.
+        width: Width of the image, px.
 
     Returns:
-      float32 `[4, 2]`, whole (x, y) inside the image, order top, left, bottom, right.
+        float32 `[4, 2]`, whole (x, y) inside the image, order top, left, bottom, right.
 
     Raises:
-      AnnotationError: the segmentation is malformed (E211, E212) or leaves no pixel
-        in the image (E213).
+        AnnotationError: The segmentation is malformed (E211, E212) or leaves no pixel
+            in the image (E213).
     """
     if isinstance(segmentation, dict):
         points = _middles_of_pixels(decode_mask(segmentation, height, width))
@@ -58,15 +58,15 @@ def extremenet_runs(polygons: Any, height: int, width: int) -> list[Run]:
     """The runs whose middles `extremenet_points` takes, of polygons only.
 
     Args:
-      polygons: COCO polygons.
-      height: height of the image, px.
-      width: width of the image, px.
+        polygons: COCO polygons.
+        height: Height of the image, px.
+        width: Width of the image, px.
 
     Returns:
-      One run for each side, order top, left, bottom, right.
+        One run for each side, order top, left, bottom, right.
 
     Raises:
-      AnnotationError: as `extremenet_points`.
+        AnnotationError: As `extremenet_points`.
     """
     ring = _ring(polygons, height, width)
     joined = [len(polygons) == 1]  # the copies in front and behind close one polygon

@@ -27,7 +27,7 @@ def foreign_kind(start: bytes) -> str | None:
     """The kind of a file that no reader of images takes; None if it is unknown.
 
     Args:
-      start: its first 16 bytes.
+        start: Its first 16 bytes.
     """
     for (offset, magic), kind in _KINDS.items():
         if start[offset:].startswith(magic):

@@ -42,12 +42,12 @@ def box_distance(
     """How far apart two boxes (xyxy px) are; up to 1 counts as agreement.
 
     Args:
-      box: the box of the points.
-      bbox: the annotated box, with an area.
-      slack: share of the annotated box's side that may lie between them.
+        box: The box of the points.
+        bbox: The annotated box, with an area.
+        slack: Share of the annotated box's side that may lie between them.
 
     Returns:
-      The largest distance of two sides in units of max(5 px, `slack` of the side).
+        The largest distance of two sides in units of max(5 px, `slack` of the side).
     """
     limits = [max(5.0, slack * (bbox[k + 2] - bbox[k])) for k in (0, 1)]
     return max(abs(a - b) / limits[k % 2] for k, (a, b) in enumerate(zip(box, bbox)))

@@ -45,14 +45,14 @@ class ImageFinder:
         """The file that a name leads to.
 
         Args:
-          name: as the source has it.
-          preferred: names in the folder of a subset, which come first.
-          any_end: the name is a path of another machine, whatever it looks like.
+            name: As the source has it.
+            preferred: Names in the folder of a subset, which come first.
+            any_end: The name is a path of another machine, whatever it looks like.
 
         Raises:
-          AnnotationError: the name, or a link, leads out of the folder (E112), or it
-            may mean several files (E111).
-          FileNotFoundError: there is no such file.
+            AnnotationError: The name, or a link, leads out of the folder (E112), or it
+                may mean several files (E111).
+            FileNotFoundError: There is no such file.
         """
         for other in preferred:
             if is_inside(other) and self._is_file(other):
@@ -123,8 +123,8 @@ def name_in(address: str, folder: Path | None) -> str:
     """The name of an image of which only the address is known, as in LVIS.
 
     Args:
-      address: where it came from; nothing is ever downloaded.
-      folder: the image folder, where the longest end is looked for.
+        address: Where it came from; nothing is ever downloaded.
+        folder: The image folder, where the longest end is looked for.
     """
     if folder is not None:
         try:

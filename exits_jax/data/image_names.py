@@ -61,8 +61,8 @@ def readings(path: str, *, any_end: bool = False) -> Iterable[Reading]:
     """The ways to read a path, the most likely first.
 
     Args:
-      path: as it is written.
-      any_end: its ends count even if it looks like a path of here.
+        path: As it is written.
+        any_end: Its ends count even if it looks like a path of here.
     """
     texts = [path, unquote(path), unquote(path.replace("+", " "))]
     for text in dict.fromkeys(texts):
@@ -106,8 +106,8 @@ class Listing:
         """The names that a name may stand for, and how; all of equal right.
 
         Args:
-          name: without separators.
-          is_file: a folder has no ending and no prefix.
+            name: Without separators.
+            is_file: A folder has no ending and no prefix.
         """
         if found := self._exact_or_folded(name):
             if name in found:
@@ -146,12 +146,12 @@ class Claims:
         """Gives a file to an image of the source.
 
         Args:
-          name: of the file.
-          identity: what tells the images of the source apart.
-          words: the image for people.
+            name: Of the file.
+            identity: What tells the images of the source apart.
+            words: The image for people.
 
         Raises:
-          AnnotationError: the file stands for another image (E111).
+            AnnotationError: The file stands for another image (E111).
         """
         owner, theirs = self._owners.setdefault(name, (identity, words))
         if owner != identity:

@@ -36,7 +36,7 @@ class ImageError(ValueError):
     """A file that is not a whole image; the message names the file and the fault.
 
     Attributes:
-      code: "E114" if it is too large to decode, otherwise "E113".
+        code: "E114" if it is too large to decode, otherwise "E113".
     """
 
     def __init__(self, message: str, code: str = "E113") -> None:
@@ -55,15 +55,15 @@ def read_image(path: str | Path) -> np.ndarray:
     and is applied).
 
     Args:
-      path: the image file, of one of `FORMATS`.
+        path: The image file, of one of `FORMATS`.
 
     Returns:
-      Pixels, origin at the top left.
+        Pixels, origin at the top left.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ImageError: the file is empty, not an image, truncated, or claims more pixels than
-        Pillow's limit on decompression bombs (about 179 million).
+        FileNotFoundError: There is no such file.
+        ImageError: The file is empty, not an image, truncated, or claims more pixels
+            than Pillow's limit on decompression bombs (about 179 million).
     """
     # The file is read at once, so that faults of the storage stay OSErrors and only
     # faults of the content become ImageErrors.
@@ -74,14 +74,14 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
     """Decodes the bytes of an image file, as `read_image` does.
 
     Args:
-      data: the whole file.
-      name: what to call it in messages, usually its path.
+        data: The whole file.
+        name: What to call it in messages, usually its path.
 
     Returns:
-      Pixels, uint8 `[height, width, 3]`, origin at the top left.
+        Pixels, uint8 `[height, width, 3]`, origin at the top left.
 
     Raises:
-      ImageError: as in `read_image`.
+        ImageError: As in `read_image`.
     """
     return _decode(io.BytesIO(data), name)
 
@@ -90,16 +90,16 @@ def check_image(path: str | Path, *, full: bool) -> tuple[int, int]:
     """Checks an image file and returns its (height, width) in pixels.
 
     Args:
-      path: the image file.
-      full: decode all pixels, which finds truncation; otherwise only the header is
-        read.
+        path: The image file.
+        full: Decode all pixels, which finds truncation; otherwise only the header is
+            read.
 
     Returns:
-      (height, width) as `read_image` would give them.
+        (height, width) as `read_image` would give them.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ImageError: as in `read_image`.
+        FileNotFoundError: There is no such file.
+        ImageError: As in `read_image`.
     """
     size_of = _size_of_pixels if full else _size_in_header
     return retrying(lambda: size_of(path))
@@ -121,12 +121,12 @@ def image_fault(
     """What is wrong with the image file that annotations refer to.
 
     Args:
-      path: the image file.
-      size: (height, width) that the annotations state.
-      full: decode all pixels, see `check_image`.
+        path: The image file.
+        size: (height, width) that the annotations state.
+        full: Decode all pixels, see `check_image`.
 
     Returns:
-      A code and a message that names the file; None if all is well.
+        A code and a message that names the file; None if all is well.
     """
     try:
         found = check_image(path, full=full)
@@ -154,14 +154,14 @@ def image_remarks(path: str | Path) -> tuple[str, ...]:
     """What `read_image` will leave out of a file, as far as its header tells.
 
     Args:
-      path: the image file.
+        path: The image file.
 
     Returns:
-      Keys of `IMAGE_REMARKS`.
+        Keys of `IMAGE_REMARKS`.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ImageError: the header cannot be read.
+        FileNotFoundError: There is no such file.
+        ImageError: The header cannot be read.
     """
     with _existing(path).open("rb") as file, _open(file, path) as image:
         found = {

@@ -17,17 +17,17 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Decodes a COCO segmentation, after checking it, as bool `[height, width]`.
 
     Args:
-      segmentation: a list of polygons [x1, y1, x2, y2, ...], or an RLE dict whose
-        counts are a list (uncompressed) or a string (compressed).
-      height: height of the image, px.
-      width: width of the image, px.
+        segmentation: A list of polygons [x1, y1, x2, y2, ...], or an RLE dict whose
+            counts are a list (uncompressed) or a string (compressed).
+        height: Height of the image, px.
+        width: Width of the image, px.
 
     Returns:
-      The mask; several polygons are united, as in COCO.
+        The mask; several polygons are united, as in COCO.
 
     Raises:
-      AnnotationError: a malformed RLE or one for another size (E211), a malformed
-        polygon (E212), a mask without a pixel (E213), an absurd image size (E114).
+        AnnotationError: A malformed RLE or one for another size (E211), a malformed
+            polygon (E212), a mask without a pixel (E213), an absurd image size (E114).
     """
     if height * width > _MAX_PIXELS:
         raise fault("E114", f"a {width}x{height} image is too large to decode a mask.")
@@ -49,13 +49,13 @@ def check_polygons(polygons: Any, height: int, width: int) -> None:
     one are few calls on whole lists.
 
     Args:
-      polygons: what a record has as its segmentation, if it is no RLE.
-      height: height of the image, px.
-      width: width of the image, px.
+        polygons: What a record has as its segmentation, if it is no RLE.
+        height: Height of the image, px.
+        width: Width of the image, px.
 
     Raises:
-      AnnotationError: they are no list of polygons [x1, y1, x2, y2, ...] of at least
-        three vertices near the image (E212).
+        AnnotationError: They are no list of polygons [x1, y1, x2, y2, ...] of at least
+            three vertices near the image (E212).
     """
     if not isinstance(polygons, list) or not polygons:
         raise fault(
@@ -97,12 +97,12 @@ def checked_runs(rle: dict[str, Any], height: int, width: int) -> list[int]:
     """The run lengths of an RLE, once they are known to be those of an image.
 
     Args:
-      rle: size and counts, compressed or not.
-      height: height of the image, px.
-      width: width of the image, px.
+        rle: Size and counts, compressed or not.
+        height: Height of the image, px.
+        width: Width of the image, px.
 
     Raises:
-      AnnotationError: a malformed RLE or one for another size (E211).
+        AnnotationError: A malformed RLE or one for another size (E211).
     """
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:

@@ -87,12 +87,12 @@ def read_instance(
     """Checks one record whose id is known to be sound and unique.
 
     Args:
-      record: an entry of `annotations`.
-      image: its image.
-      categories: the ids that the file defines.
+        record: An entry of `annotations`.
+        image: Its image.
+        categories: The ids that the file defines.
 
     Raises:
-      AnnotationError: with the one problem that makes the record useless.
+        AnnotationError: With the one problem that makes the record useless.
     """
     annotation_id, category_id = record["id"], record.get("category_id")
     name = f"Annotation {annotation_id!r:.80}"
@@ -180,12 +180,12 @@ def check_box(
     """Puts a box into its image; returns it and flags.
 
     Args:
-      bbox: xyxy px.
-      size: (height, width) of the image.
-      name: whose it is, for messages.
+        bbox: xyxy px.
+        size: (height, width) of the image.
+        name: Whose it is, for messages.
 
     Raises:
-      AnnotationError: it lies outside (E203) or is not in pixels (E209).
+        AnnotationError: It lies outside (E203) or is not in pixels (E209).
     """
     height, width = size
     clipped = clip_box(bbox, size)
@@ -215,14 +215,14 @@ def check_points(
     """Puts points into the image and in order; returns them, their box and flags.
 
     Args:
-      points: four (x, y) px.
-      bbox: the annotated box, xyxy px, if there is one.
-      size: (height, width) of the image.
-      name: whose they are, for messages.
+        points: Four (x, y) px.
+        bbox: The annotated box, xyxy px, if there is one.
+        size: (height, width) of the image.
+        name: Whose they are, for messages.
 
     Raises:
-      AnnotationError: they lie outside (E205), have no extent (E201) or are not in
-        pixels or not (x, y) (E209).
+        AnnotationError: They lie outside (E205), have no extent (E201) or are not in
+            pixels or not (x, y) (E209).
     """
     if bbox is not None:
         _refuse_other_frames(points, clip_box(bbox, size), size, name)

@@ -27,11 +27,11 @@ class ImageSource(Protocol):
         """The pixels of an image, uint8 `[height, width, 3]`.
 
         Args:
-          image: its place among the images of the annotation file.
+            image: Its place among the images of the annotation file.
 
         Raises:
-          FileNotFoundError: there is no such image.
-          ImageError: it cannot be decoded; names the file.
+            FileNotFoundError: There is no such image.
+            ImageError: It cannot be decoded; names the file.
         """
         ...
 
@@ -44,16 +44,17 @@ class Instances(Sequence[Instance]):
     """Checked objects in file order; rows of one table of images.
 
     Attributes:
-      boxes: float64 `[n, 4]`, xyxy px, right and bottom exclusive.
-      points: float32 `[n, 4, 2]`, (x, y) px, order top, left, bottom, right; 0 without.
-      has_points: bool `[n]`.
-      is_crowd: bool `[n]`.
-      position: int64 `[n]`, place among the annotations of the file.
-      image: int32 `[n]`, row in the table of images.
-      category: `[n]`, whole numbers that are equal for objects of one category.
-      image_sizes: int32 `[m, 2]`, (height, width) of each image, px.
-      image_position: int32 `[m]`, place of each image among the images of the file.
-      paths: file of each image.
+        boxes: float64 `[n, 4]`, xyxy px, right and bottom exclusive.
+        points: float32 `[n, 4, 2]`, (x, y) px, order top, left, bottom, right; 0
+            without.
+        has_points: bool `[n]`.
+        is_crowd: bool `[n]`.
+        position: int64 `[n]`, place among the annotations of the file.
+        image: int32 `[n]`, row in the table of images.
+        category: `[n]`, whole numbers that are equal for objects of one category.
+        image_sizes: int32 `[m, 2]`, (height, width) of each image, px.
+        image_position: int32 `[m]`, place of each image among the images of the file.
+        paths: File of each image.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class Instances(Sequence[Instance]):
         """Takes over columns of an `InstanceTable`.
 
         Args:
-          columns: the arrays.
-          folder: where they lie, if they do.
-          images: where pixels come from; None: the files at `paths`.
+            columns: The arrays.
+            folder: Where they lie, if they do.
+            images: Where pixels come from; None: the files at `paths`.
         """
         self._columns = columns
         self._folder = folder
@@ -101,7 +102,7 @@ class Instances(Sequence[Instance]):
         """Maps columns that `save` wrote into memory; they are read when used.
 
         Raises:
-          FileNotFoundError: there are none.
+            FileNotFoundError: There are none.
         """
         folder = Path(folder)
         files = sorted(folder.glob("*.npy"))
@@ -113,7 +114,7 @@ class Instances(Sequence[Instance]):
         """Writes the columns into an empty folder and opens them there.
 
         Raises:
-          FileExistsError: other columns lie there, of which some would stay.
+            FileExistsError: Other columns lie there, of which some would stay.
         """
         Path(folder).mkdir(parents=True, exist_ok=True)
         if any(Path(folder).glob("*.npy")):
@@ -237,10 +238,10 @@ class InstanceTable:
         """Adds an object.
 
         Args:
-          instance: the object.
-          position: its place among the annotations of its file.
-          image_position: the place of its image among the images of the file; None
-            counts images as they come.
+            instance: The object.
+            position: Its place among the annotations of its file.
+            image_position: The place of its image among the images of the file; None
+                counts images as they come.
         """
         image = self._images.setdefault(instance.image_id, len(self._images))
         if image == len(self._image_rows):

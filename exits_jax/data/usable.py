@@ -20,8 +20,8 @@ def nothing_left(instances: Instances, path: Path) -> AnnotationError:
     """The error for a file without an object to train on or to make a mask for.
 
     Args:
-      instances: its usable records, crowd regions all of them.
-      path: the file.
+        instances: Its usable records, crowd regions all of them.
+        path: The file.
     """
     if not len(instances):
         return fault("E103", f"{path}: no record of it can be used.")
@@ -56,9 +56,9 @@ def doubts(source: CocoFile, instances: Instances, path: Path) -> Iterator[str]:
     """Sentences on what is read, but may be meant otherwise.
 
     Args:
-      source: the file.
-      instances: its usable records.
-      path: what to call it.
+        source: The file.
+        instances: Its usable records.
+        path: What to call it.
     """
     if mostly_crowds(instances):
         crowds = int(instances.is_crowd.sum())

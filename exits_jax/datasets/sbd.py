@@ -56,16 +56,16 @@ def read_mat(path: str | Path) -> tuple[np.ndarray, Classes]:
     """Reads the instances of one image.
 
     Args:
-      path: a file of `inst/`, in a MATLAB format of version 5 to 7.
+        path: A file of `inst/`, in a MATLAB format of version 5 to 7.
 
     Returns:
-      Instance numbers, int64 `[height, width]`, 0 for the background; and for every
-      instance its class from 1 to 20, or what is wrong with it.
+        Instance numbers, int64 `[height, width]`, 0 for the background; and for every
+        instance its class from 1 to 20, or what is wrong with it.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it cannot be read (E113), or a variable or a field of the struct
-        is a function or an object, and nothing of it was read (E401).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It cannot be read (E113), or a variable or a field of the
+            struct is a function or an object, and nothing of it was read (E401).
     """
     size = os.path.getsize(path)
     if size > _MAX_BYTES:

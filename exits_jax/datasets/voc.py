@@ -83,24 +83,24 @@ def voc_source(
     the instance's number in its mask, among the usable ones.
 
     Args:
-      devkit: VOCdevkit, VOCdevkit/VOC2012 or the folder above.
-      split: "train", "val" or "train_aug".
-      sbd: the unpacked benchmark_RELEASE of SBD, or its folder dataset. If it is given,
-        file names are relative to the folder above both, else to VOC2012.
-      on_problem: called with each problem, in the order of the images.
-      num_threads: threads that read; by default one per processor.
+        devkit: VOCdevkit, VOCdevkit/VOC2012 or the folder above.
+        split: "train", "val" or "train_aug".
+        sbd: The unpacked benchmark_RELEASE of SBD, or its folder dataset. If it is
+            given, file names are relative to the folder above both, else to VOC2012.
+        on_problem: Called with each problem, in the order of the images.
+        num_threads: Threads that read; by default one per processor.
 
     Returns:
-      The split. An image with a fault is left out with its instances, an instance with
-      a fault alone; each is in `problems`: a missing file (E111), one that cannot be
-      read (E113), masks of another size (E110), an instance without pixels or class
-      (E213), an unknown class (E108), an unsafe name (E112), a file that holds more
-      than data (E401).
+        The split. An image with a fault is left out with its instances, an instance
+        with a fault alone; each is in `problems`: a missing file (E111), one that
+        cannot be read (E113), masks of another size (E110), an instance without pixels
+        or class (E213), an unknown class (E108), an unsafe name (E112), a file that
+        holds more than data (E401).
 
     Raises:
-      ValueError: an unknown split, or "train_aug" without `sbd`.
-      FileNotFoundError: a folder or a list is missing.
-      AnnotationError: a list is not text (E101).
+        ValueError: An unknown split, or "train_aug" without `sbd`.
+        FileNotFoundError: A folder or a list is missing.
+        AnnotationError: A list is not text (E101).
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; choose one of {', '.join(SPLITS)}.")

@@ -23,17 +23,17 @@ def read_voc_masks(
     equally frequent ones the first, without counting void and background.
 
     Args:
-      object_png: the file of SegmentationObject.
-      class_png: the file of SegmentationClass.
-      size: (height, width) of the image, px.
+        object_png: The file of SegmentationObject.
+        class_png: The file of SegmentationClass.
+        size: (height, width) of the image, px.
 
     Returns:
-      Instance numbers, uint8 `[height, width]`, 0 for background and void; and for
-      every instance its class from 1 to 20, or what is wrong with it.
+        Instance numbers, uint8 `[height, width]`, 0 for background and void; and for
+        every instance its class from 1 to 20, or what is wrong with it.
 
     Raises:
-      FileNotFoundError: a file does not exist.
-      AnnotationError: a file is not a palette PNG (E113) or has another size (E110).
+        FileNotFoundError: A file does not exist.
+        AnnotationError: A file is not a palette PNG (E113) or has another size (E110).
     """
     numbers, labels = _read_indices(object_png, size), _read_indices(class_png, size)
     pairs = numbers.astype(np.intp) * 256 + labels

@@ -41,16 +41,16 @@ def read_object_ids(path: str | Path) -> set[int | str]:
     """Reads annotation ids from a list of either kind.
 
     Args:
-      path: a JSON list of ids, alone or as the only field of an object; or a pickle as
-        for `read_object_list`. The content decides, not the name.
+        path: A JSON list of ids, alone or as the only field of an object; or a pickle
+            as for `read_object_list`. The content decides, not the name.
 
     Returns:
-      The ids, numbers or strings as they stand.
+        The ids, numbers or strings as they stand.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is neither (E101, E102), has an entry that is no id (E105),
-        is too large (E115), or as `read_object_list`.
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is neither (E101, E102), has an entry that is no id (E105),
+            is too large (E115), or as `read_object_list`.
     """
     data = _read(path)
     if not _is_json(data, path):
@@ -76,16 +76,16 @@ def read_object_list(path: str | Path) -> list[ListedObject]:
     """Reads a published pickle; nothing that it names is run.
 
     Args:
-      path: the pickle of a list with one [file name, class name, annotation id, box,
-        RLE] per object, of any protocol.
+        path: The pickle of a list with one [file name, class name, annotation id, box,
+            RLE] per object, of any protocol.
 
     Returns:
-      Its entries, in order.
+        Its entries, in order.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it holds more than data (E401), is damaged (E101), too large
-        (E115), or entries are malformed (E102, E104, E105, E211): all at once.
+        FileNotFoundError: There is no such file.
+        AnnotationError: It holds more than data (E401), is damaged (E101), too large
+            (E115), or entries are malformed (E102, E104, E105, E211): all at once.
     """
     return _entries(_read(path), str(path))
 
@@ -97,8 +97,8 @@ def compare_with(
     """Compares the masks of a list with those of the annotations it speaks of.
 
     Args:
-      objects: what `read_object_list` gives.
-      annotations: by id, the segmentation and the height and width of its image.
+        objects: What `read_object_list` gives.
+        annotations: By id, the segmentation and the height and width of its image.
     """
     differing: set[int | str] = set()
     unknown: set[int | str] = set()
@@ -125,12 +125,12 @@ def write_object_ids(
     """Writes ids as a JSON list, sorted, in one step.
 
     Args:
-      path: the file; its folder is created when missing.
-      ids: numbers come before strings; repeated ones are written once.
-      name: if given, the list becomes the only field, so called, of an object.
+        path: The file; its folder is created when missing.
+        ids: Numbers come before strings; repeated ones are written once.
+        name: If given, the list becomes the only field, so called, of an object.
 
     Raises:
-      ValueError: something is not an id.
+        ValueError: Something is not an id.
     """
     listed = list(ids)
     for value in listed:

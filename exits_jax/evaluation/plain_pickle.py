@@ -31,14 +31,14 @@ def load_plain_pickle(data: bytes, name: str) -> Any:
     """Reads lists, tuples, dicts, texts, bytes, numbers and numeric arrays of NumPy.
 
     Args:
-      data: the whole pickle, of any protocol up to 5.
-      name: what to call it in messages, usually its path.
+        data: The whole pickle, of any protocol up to 5.
+        name: What to call it in messages, usually its path.
 
     Returns:
-      What it holds; numbers of NumPy as plain ones, arrays as `PickledArray`.
+        What it holds; numbers of NumPy as plain ones, arrays as `PickledArray`.
 
     Raises:
-      AnnotationError: it names something else (E401) or is damaged (E101).
+        AnnotationError: It names something else (E401) or is damaged (E101).
     """
     try:
         _check_instructions(data)

@@ -28,17 +28,17 @@ def place_clicks(
     """Turns four clicks, made in any order, into extreme points.
 
     Args:
-      clicks: four (x, y); their order is not trusted.
-      unit: one of `UNITS`. Pixels are taken as they are.
-      size: (height, width) of the image, px.
+        clicks: Four (x, y); their order is not trusted.
+        unit: One of `UNITS`. Pixels are taken as they are.
+        size: (height, width) of the image, px.
 
     Returns:
-      (x, y) in pixels in the order top, left, bottom, right. A click in a corner may
-      serve two sides.
+        (x, y) in pixels in the order top, left, bottom, right. A click in a corner may
+        serve two sides.
 
     Raises:
-      AnnotationError: not four clicks (E207), not finite numbers (E104), or numbers
-        that are not in the declared unit (E209).
+        AnnotationError: Not four clicks (E207), not finite numbers (E104), or numbers
+            that are not in the declared unit (E209).
     """
     if len(clicks) != 4 or any(len(click) != 2 for click in clicks):
         raise fault(
@@ -59,13 +59,13 @@ def place_box(box: Sequence[Any], unit: str, size: tuple[int, int]) -> Box:
     """Turns a box into pixels, xyxy, from edge to edge.
 
     Args:
-      box: (x0, y0, x1, y1).
-      unit: one of `UNITS`.
-      size: (height, width) of the image, px.
+        box: (x0, y0, x1, y1).
+        unit: One of `UNITS`.
+        size: (height, width) of the image, px.
 
     Raises:
-      AnnotationError: not four finite numbers (E104), or numbers that are not in the
-        declared unit (E209).
+        AnnotationError: Not four finite numbers (E104), or numbers that are not in the
+            declared unit (E209).
     """
     if len(box) != 4:
         raise fault("E104", f"The box is {tuple(box)!r:.80}; expected x0, y0, x1, y1.")

@@ -12,6 +12,6 @@ def read(source: str | Path) -> Items:
     Masks and points are left out, crowd regions are rejected.
 
     Args:
-      source: the JSON file.
+        source: The JSON file.
     """
     return read_objects(source, lambda record: None)

@@ -17,14 +17,14 @@ def read_objects(source: str | Path, clicks_of: ClicksOf) -> Items:
     """Yields the images of a COCO JSON, then its annotations.
 
     Args:
-      source: a UTF-8 JSON file, with or without byte order mark.
-      clicks_of: the clicks of a record; None: it has a box alone. Faults that it
-        raises as AnnotationError reject the record.
+        source: A UTF-8 JSON file, with or without byte order mark.
+        clicks_of: The clicks of a record; None: it has a box alone. Faults that it
+            raises as AnnotationError reject the record.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101), not an instances file (E102), names an
-        image twice (E106) or is too large (E115).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not JSON (E101), not an instances file (E102), names an
+            image twice (E106) or is too large (E115).
     """
     file = CocoFile.read(source)
     known: dict[int | str, ImageItem] = {}

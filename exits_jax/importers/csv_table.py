@@ -26,11 +26,11 @@ def read(source: str | Path) -> Items:
     is empty. Further columns are kept with the object, as text.
 
     Args:
-      source: the text file.
+        source: The text file.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not such a table; the message says what its header lacks.
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not such a table; the message says what its header lacks.
     """
     rows = read_rows(source, DELIMITERS)
     _, first = next(rows, (0, []))
@@ -56,7 +56,7 @@ def _click_columns(header: list[str], source: str | Path) -> Sequence[str]:
     """Which of the two forms a header has.
 
     Raises:
-      AnnotationError: none, both, or a column twice.
+        AnnotationError: None, both, or a column twice.
     """
     name = f"{source}: line 1 has the columns {', '.join(header)!a:.200}"
     if len(set(header)) < len(header):

@@ -31,13 +31,14 @@ def read(source: str | Path) -> Items:
     """Yields one object per annotation, and the images without any.
 
     Args:
-      source: the JSON of the export (`annotations/person_keypoints_*.json` in its zip).
+        source: The JSON of the export (`annotations/person_keypoints_*.json` in its
+            zip).
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101), holds no keypoints (E102) or numbers that
-        are not finite outside the annotations (E104), names an image twice (E106) or
-        is too large (E115).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not JSON (E101), holds no keypoints (E102) or numbers
+            that are not finite outside the annotations (E104), names an image twice
+            (E106) or is too large (E115).
     """
     file = CocoFile.read(source)
     _require_keypoints(file)

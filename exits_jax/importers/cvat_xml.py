@@ -43,13 +43,13 @@ def read(source: str | Path) -> Items:
     that object; any other box is an object without clicks.
 
     Args:
-      source: annotations.xml, or the zip that holds it; nothing is unpacked.
+        source: annotations.xml, or the zip that holds it; nothing is unpacked.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is no whole XML or zip (E101), not this export (E102; "CVAT
-        for video": E214), would unpack to too much (E115) or has a document type
-        (E116). Raised where the fault stands, after the items before it.
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is no whole XML or zip (E101), not this export (E102; "CVAT
+            for video": E214), would unpack to too much (E115) or has a document type
+            (E116). Raised where the fault stands, after the items before it.
     """
     path = Path(source)
     depth = num_images = 0

@@ -15,7 +15,7 @@ def read(source: str | Path) -> Items:
     are put in order again, whatever order the file declares.
 
     Args:
-      source: the JSON file.
+        source: The JSON file.
     """
     return read_objects(source, _clicks)
 

@@ -17,7 +17,7 @@ class ImageTable:
     """Numbers from 1 and sizes by file name; small, as there may be millions.
 
     Attributes:
-      remarks: on images that were found under another name, until they are taken.
+        remarks: On images that were found under another name, until they are taken.
     """
 
     def __init__(self, folder: str | Path, *, follow_links: bool = False):
@@ -42,9 +42,9 @@ class ImageTable:
         file has to be there in either case.
 
         Raises:
-          AnnotationError: the name leads out of the folder (E112), the file is missing
-            (E111), cannot be read (E113) or is too large (E114), the stated size makes
-            no sense (E104) or is not the one known before (E110).
+            AnnotationError: The name leads out of the folder (E112), the file is
+                missing (E111), cannot be read (E113) or is too large (E114), the stated
+                size makes no sense (E104) or is not the one known before (E110).
         """
         key = item.identity or item.file_name
         if key in self._faults:

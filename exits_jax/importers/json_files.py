@@ -47,11 +47,11 @@ def read_json(path: str | Path) -> Any:
     """Parses a JSON file; NaN and infinities are left to the checks of its fields.
 
     Args:
-      path: a UTF-8 file, with or without byte order mark.
+        path: A UTF-8 file, with or without byte order mark.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101) or too large (E115).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not JSON (E101) or too large (E115).
     """
     return parse_json(read_text(Path(path)), path)
 
@@ -65,7 +65,7 @@ def read_point(value: Any, name: str) -> tuple[float, float]:
     """Reads [x, y].
 
     Raises:
-      AnnotationError: it is not two finite numbers (E104).
+        AnnotationError: It is not two finite numbers (E104).
     """
     if not isinstance(value, list) or len(value) != 2 or not all(map(is_number, value)):
         raise fault(
@@ -78,7 +78,7 @@ def read_size(width: Any, height: Any) -> tuple[int, int] | None:
     """(width, height) of an image in pixels; None where one of them is absent.
 
     Raises:
-      AnnotationError: one of them is not a positive whole number (E104).
+        AnnotationError: One of them is not a positive whole number (E104).
     """
     for side, value in (("width", width), ("height", height)):
         if value is not None and not is_length(value):
@@ -94,8 +94,8 @@ def read_image(name: Any, width: Any, height: Any) -> ImageItem:
     """An image as its source describes it; its size may be absent.
 
     Raises:
-      AnnotationError: the name is not one of a file below the image folder (E112), a
-        size is not a positive whole number (E104).
+        AnnotationError: The name is not one of a file below the image folder (E112), a
+            size is not a positive whole number (E104).
     """
     if not isinstance(name, str) or "\0" in name or not name_parts(name):
         raise fault(
@@ -111,7 +111,7 @@ def box_with_area(x0: float, y0: float, x1: float, y1: float) -> Box:
     """A box as xyxy.
 
     Raises:
-      AnnotationError: it has no area (E201).
+        AnnotationError: It has no area (E201).
     """
     if x0 >= x1 or y0 >= y1:
         raise fault(

@@ -58,12 +58,12 @@ def read(kind: str, source: str | Path, options: Options | None = None) -> Items
     """Opens a file of a format.
 
     Args:
-      kind: one of `KINDS`.
-      source: the file, or the folder where the format is one of folders.
-      options: what to ask of the reader.
+        kind: One of `KINDS`.
+        source: The file, or the folder where the format is one of folders.
+        options: What to ask of the reader.
 
     Raises:
-      UnknownKind: there is no such format.
+        UnknownKind: There is no such format.
     """
     known = find(kind)
     asked: dict[str, Any] = (options or Options())._asdict()
@@ -75,7 +75,7 @@ def find(kind: str) -> Kind:
     """A format by its name.
 
     Raises:
-      UnknownKind: there is none; says which there are.
+        UnknownKind: There is none; says which there are.
     """
     if kind in KINDS:
         return KINDS[kind]

@@ -38,12 +38,12 @@ def read(source: str | Path) -> Items:
     first; further ones, cancelled ones, drafts and predictions are rejected.
 
     Args:
-      source: the JSON of the export.
+        source: The JSON of the export.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101), not this export (E102), or too large
-        (E115).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not JSON (E101), not this export (E102), or too large
+            (E115).
     """
     tasks = read_json(source)
     if not isinstance(tasks, list):

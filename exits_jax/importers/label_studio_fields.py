@@ -37,11 +37,11 @@ def read_region(entry: Any, number: int) -> Region:
     """Reads an entry of `result`.
 
     Args:
-      entry: the parsed JSON.
-      number: its place, from 1, which names it where it has no id.
+        entry: The parsed JSON.
+        number: Its place, from 1, which names it where it has no id.
 
     Raises:
-      AnnotationError: with the one fault that makes it useless.
+        AnnotationError: With the one fault that makes it useless.
     """
     if not isinstance(entry, dict):
         raise fault("E102", f"The region is {short(entry)}; expected an object.")
@@ -133,8 +133,8 @@ def image_path(data: Any, result: list[Any]) -> str:
     their source, else the only one that looks like the name of an image.
 
     Raises:
-      AnnotationError: no field, or none of several, can be told to be it (E102), or
-        what it gives has no file name (E112).
+        AnnotationError: No field, or none of several, can be told to be it (E102), or
+            what it gives has no file name (E112).
     """
     fields = {
         key: value

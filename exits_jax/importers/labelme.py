@@ -28,15 +28,16 @@ def read(source: str | Path, images: str | Path | None = None) -> Items:
     """Yields the objects of each file, and the images without any.
 
     Args:
-      source: a JSON file, or a folder whose JSON files, those in folders below it too,
-        are read in the order of their names. Of a folder, a file that is not labelme's
-        is rejected with its fault; the report of an export is passed over.
-      images: where the image files are; by default beside the JSON files.
+        source: A JSON file, or a folder whose JSON files, those in folders below it
+            too, are read in the order of their names. Of a folder, a file that is not
+            labelme's is rejected with its fault; the report of an export is passed
+            over.
+        images: Where the image files are; by default beside the JSON files.
 
     Raises:
-      FileNotFoundError: there is no such file or folder.
-      AnnotationError: a single file is not JSON (E101), not labelme's (E102) or too
-        large (E115), or a folder has no JSON file (E102).
+        FileNotFoundError: There is no such file or folder.
+        AnnotationError: A single file is not JSON (E101), not labelme's (E102) or too
+            large (E115), or a folder has no JSON file (E102).
     """
     path = Path(source)
     if not path.is_dir():

@@ -33,7 +33,7 @@ def read_shape(entry: Any, number: int) -> Shape:
     """Reads an entry of `shapes`.
 
     Raises:
-      AnnotationError: with the one fault that makes it useless.
+        AnnotationError: With the one fault that makes it useless.
     """
     if not isinstance(entry, dict):
         raise fault("E102", f"The shape is {short(entry)}; expected an object.")
@@ -79,7 +79,7 @@ def object_of(members: list[Shape], image: ImageItem, record: str) -> ObjectItem
     """The object that shapes make which belong together.
 
     Raises:
-      AnnotationError: they do not make one.
+        AnnotationError: They do not make one.
     """
     first = members[0]
     clicks: Vertices | None = None

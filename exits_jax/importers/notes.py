@@ -52,8 +52,8 @@ class Notes:
         """Writes the report: `head`, counts per code, then every note.
 
         Args:
-          file: where to.
-          head: its first fields.
+            file: Where to.
+            head: Its first fields.
         """
         tallies = {
             name: {code: count for code, (count, _) in notes.items()}

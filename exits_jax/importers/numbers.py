@@ -10,11 +10,11 @@ def read_number(text: str | None, name: str) -> float:
     """A finite number of a size that images can have.
 
     Args:
-      text: as it is written; None where it is missing.
-      name: what it is, for the message.
+        text: As it is written; None where it is missing.
+        name: What it is, for the message.
 
     Raises:
-      AnnotationError: it is none (E104).
+        AnnotationError: It is none (E104).
     """
     value = text.strip() if text is not None else ""
     try:

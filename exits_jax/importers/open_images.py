@@ -37,15 +37,15 @@ def read(
     clicks; all others have a box alone.
 
     Args:
-      source: the CSV.
-      class_names: CSV of label identifiers and display names; None: the identifiers
-        are the category names.
-      keep_group_of: keep boxes around groups of objects.
-      keep_depictions: keep drawings and the like.
+        source: The CSV.
+        class_names: CSV of label identifiers and display names; None: the identifiers
+            are the category names.
+        keep_group_of: Keep boxes around groups of objects.
+        keep_depictions: Keep drawings and the like.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not such a CSV; the message names what it lacks.
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not such a CSV; the message names what it lacks.
     """
     rows = read_rows(source)
     _, header = next(rows, (0, []))
@@ -101,11 +101,11 @@ def read_class_names(path: str | Path) -> dict[str, str]:
     """Display names by label identifier; a name that two labels share gets the label.
 
     Args:
-      path: CSV of two columns, with or without the header LabelName,DisplayName.
+        path: CSV of two columns, with or without the header LabelName,DisplayName.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: a line has not two columns, or a label comes twice (E102).
+        FileNotFoundError: There is no such file.
+        AnnotationError: A line has not two columns, or a label comes twice (E102).
     """
     names: dict[str, str] = {}
     for line, row in read_rows(path):

@@ -18,8 +18,8 @@ def with_checks(
     they would stand for the same things twice.
 
     Args:
-      found: what the shapes of one image became, in order.
-      owners: what the annotator tied each of them to, such as (group, label).
+        found: What the shapes of one image became, in order.
+        owners: What the annotator tied each of them to, such as (group, label).
     """
     clicked: dict[Any, list[int]] = {}
     boxed: dict[Any, list[int]] = {}

@@ -13,14 +13,14 @@ def read_rows(
     """Yields (number of its first line, cells) per row; blank lines are left out.
 
     Args:
-      source: a UTF-8 text file, with or without byte order mark.
-      delimiters: characters to choose from; the one that occurs most in the first
-        line that is not blank is taken.
+        source: A UTF-8 text file, with or without byte order mark.
+        delimiters: Characters to choose from; the one that occurs most in the first
+            line that is not blank is taken.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not UTF-8 text (E101) or not a table (E102); the message
-        names the line.
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not UTF-8 text (E101) or not a table (E102); the message
+            names the line.
     """
     path = Path(source)
     if not path.is_file():

@@ -36,12 +36,12 @@ def read(source: str | Path) -> Items:
     `name`, or the only one that it has.
 
     Args:
-      source: the JSON or CSV.
+        source: The JSON or CSV.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is not JSON (E101), nor an export of VIA (E102), or too large
-        (E115).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is not JSON (E101), nor an export of VIA (E102), or too
+            large (E115).
     """
     path = Path(source)
     if path.suffix.lower() == ".csv":

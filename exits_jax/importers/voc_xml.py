@@ -24,13 +24,13 @@ def read(source: str | Path) -> Items:
     """Yields the objects of each file, and the images without any.
 
     Args:
-      source: an XML file, or a folder whose XML files, those in folders below it too,
-        are read in the order of their names.
+        source: An XML file, or a folder whose XML files, those in folders below it too,
+            are read in the order of their names.
 
     Raises:
-      FileNotFoundError: there is no such file or folder.
-      AnnotationError: a single file is not XML (E101) or not VOC's (E102), has a
-        document type (E116), or a folder has no XML file (E102).
+        FileNotFoundError: There is no such file or folder.
+        AnnotationError: A single file is not XML (E101) or not VOC's (E102), has a
+            document type (E116), or a folder has no XML file (E102).
     """
     path = Path(source)
     if not path.is_dir():

@@ -73,21 +73,21 @@ def write_items(
     is in the report with its code. Without any object the report is all there is.
 
     Args:
-      items: what a reader yields.
-      output: the JSON; the report lies beside it, see `report_path`.
-      images: the folder that file names are relative to.
-      categories: all category names, ids from 1 in this order; None: names get ids in
-        the order in which they first appear.
-      follow_links: allow links inside the image folder that lead out of it.
+        items: What a reader yields.
+        output: The JSON; the report lies beside it, see `report_path`.
+        images: The folder that file names are relative to.
+        categories: All category names, ids from 1 in this order; None: names get ids in
+            the order in which they first appear.
+        follow_links: Allow links inside the image folder that lead out of it.
 
     Returns:
-      Counts and examples; records == objects + rejected.
+        Counts and examples; records == objects + rejected.
 
     Raises:
-      ValueError: a category is named twice.
-      FileNotFoundError: there is no such folder of images.
-      AnnotationError: the reader cannot go on. Nothing is left behind then, or with
-        any other exception, and files of an earlier import stay as they are.
+        ValueError: A category is named twice.
+        FileNotFoundError: There is no such folder of images.
+        AnnotationError: The reader cannot go on. Nothing is left behind then, or with
+            any other exception, and files of an earlier import stay as they are.
     """
     output, report = Path(output), report_path(output)
     if not os.path.isdir(images):

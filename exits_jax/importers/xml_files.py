@@ -26,14 +26,14 @@ def xml_events(path: Path, member: str) -> Iterator[tuple[str, Element]]:
     """Yields ("start" or "end", element) in the order of the file.
 
     Args:
-      path: an XML file, or a zip with one.
-      member: name of the XML in a zip, in whatever folder there.
+        path: An XML file, or a zip with one.
+        member: Name of the XML in a zip, in whatever folder there.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      AnnotationError: it is no whole XML or zip (E101), the zip has not one such member
-        (E102), it would unpack to too much (E115), or the XML has a document type of
-        its own, where entities are defined (E116).
+        FileNotFoundError: There is no such file.
+        AnnotationError: It is no whole XML or zip (E101), the zip has not one such
+            member (E102), it would unpack to too much (E115), or the XML has a document
+            type of its own, where entities are defined (E116).
     """
     if not path.exists():
         raise FileNotFoundError(f"Annotation file {path} does not exist.")

@@ -25,13 +25,13 @@ def read(source: str | Path) -> Items:
     """Yields the objects of each text file, and the images without any.
 
     Args:
-      source: `data.yaml` of a data set, or the folder of its labels, which has
-        `data.yaml` or `classes.txt` in it or above it.
+        source: `data.yaml` of a data set, or the folder of its labels, which has
+            `data.yaml` or `classes.txt` in it or above it.
 
     Raises:
-      FileNotFoundError: there is no such file or folder.
-      AnnotationError: the classes cannot be found or read, or there is no label
-        (E102); the labels are of poses (E102).
+        FileNotFoundError: There is no such file or folder.
+        AnnotationError: The classes cannot be found or read, or there is no label
+            (E102); the labels are of poses (E102).
     """
     path = Path(source)
     if not path.exists():

@@ -32,11 +32,11 @@ def oddities(found: Survey, folder: str) -> Iterator[Oddity]:
     """Records of all kinds by turns: first one of every kind, then a second, and so on.
 
     Args:
-      found: the data set.
-      folder: where the images are, to be left out of notes.
+        found: The data set.
+        folder: Where the images are, to be left out of notes.
 
     Yields:
-      In each turn problems before remarks before shapes; every record once.
+        In each turn problems before remarks before shapes; every record once.
     """
     kinds = [
         *_by_code(found.problems + found.damaged_masks, folder).values(),
@@ -57,14 +57,14 @@ def drawable(
     """What can be drawn of a record, however faulty it is.
 
     Args:
-      found: the data set.
-      position: the record's place among the annotations.
-      folder: where the images are.
-      follow_links: allow links in the folder that lead out of it.
+        found: The data set.
+        position: The record's place among the annotations.
+        folder: Where the images are.
+        follow_links: Allow links in the folder that lead out of it.
 
     Returns:
-      Path of its image, points [n, 2] and box (xyxy) in px as far as they are numbers;
-      None if there is no image to open.
+        Path of its image, points [n, 2] and box (xyxy) in px as far as they are
+        numbers; None if there is no image to open.
     """
     record = record_at(found.source, position)
     path = _path_of(found, record, folder, follow_links)

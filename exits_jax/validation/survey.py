@@ -41,7 +41,7 @@ def survey(found: Dataset) -> Survey:
     The headers of the images are read again, for what a reader leaves out of them.
 
     Args:
-      found: its usable objects and its problems.
+        found: Its usable objects and its problems.
     """
     source, instances, problems, damaged_masks = found
     usable = set(instances.position.tolist())
@@ -141,8 +141,8 @@ def record_at(source: CocoFile, position: int) -> dict[str, Any]:
     """A record as the file has it; an empty one where that cannot be parsed.
 
     Args:
-      source: the file.
-      position: its place among the annotations.
+        source: The file.
+        position: Its place among the annotations.
     """
     try:
         record: Any = source.annotations[position]
