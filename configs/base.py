@@ -76,16 +76,16 @@ def get_config() -> mlc.ConfigDict:
     data.scenes.num_train = 0  # Training scenes to draw; 0: the data are files.
     data.scenes.num_val = 0  # Validation scenes to draw.
 
-    # Annotations of another tool to a COCO JSON; flags are --config.import.FIELD.
-    config.importing = importing = mlc.ConfigDict()
-    importing.kind = ""  # Format, such as "cvat"; docs/importing.md lists them.
-    importing.source = ""  # File or folder to read.
-    importing.out = ""  # COCO JSON to write; empty: WORKDIR/imported.json.
+    # Annotations of another tool to a COCO JSON.
+    config.imports = imports = mlc.ConfigDict()
+    imports.kind = ""  # Format, such as "cvat"; docs/importing.md lists them.
+    imports.source = ""  # File or folder to read.
+    imports.out = ""  # COCO JSON to write; empty: WORKDIR/imported.json.
     # Text file of class names, one per line; empty: in the order of their appearance.
-    importing.categories = ""
-    importing.class_names = ""  # Open Images: CSV file of display names.
-    importing.keep_group_of = False  # Open Images: keep boxes around groups.
-    importing.keep_depictions = True  # Open Images: keep drawings, toys and the like.
+    imports.categories = ""
+    imports.class_names = ""  # Open Images: CSV file of display names.
+    imports.keep_group_of = False  # Open Images: keep boxes around groups.
+    imports.keep_depictions = True  # Open Images: keep drawings, toys and the like.
 
     # Square crops around the objects.
     config.crop = crop = mlc.ConfigDict()

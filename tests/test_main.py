@@ -108,8 +108,8 @@ def test_clicks_are_imported_by_flags_and_what_to_do_next_is_said(tmp_path, caps
     words = [
         "import",
         f"--workdir={tmp_path}/run",
-        "--config.import.kind=csv",
-        f"--config.import.source={table}",
+        "--config.imports.kind=csv",
+        f"--config.imports.source={table}",
         f"--config.data.images={tmp_path}/images",
     ]
     assert command.console(words) == exit_status.OK

@@ -70,7 +70,7 @@ COMMANDS = {
     ),
     "import": Command(
         "Turns annotations of another tool into a COCO JSON.",
-        own=("import", "data.images", "data.max_skip_fraction", "data.follow_links"),
+        own=("imports", "data.images", "data.max_skip_fraction", "data.follow_links"),
         default="custom",
     ),
     "validate": Command(

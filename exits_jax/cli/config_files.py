@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import ml_collections as mlc
 
-from exits_jax.cli.fields import leaves, shown
+from exits_jax.cli.fields import leaves
 from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
 from exits_jax.files.words import did_you_mean
@@ -114,12 +114,12 @@ def from_fields(given: Mapping[str, Any], name: str) -> Loaded:
             config.update_from_flattened_dict({field: value})
         except (TypeError, ValueError):
             raise UsageError(
-                f"{name}: {shown(field)} = {given[field]!r} does not have the type of "
+                f"{name}: {field} = {given[field]!r} does not have the type of "
                 f"the default, {known[field]!r}."
             ) from None
     missing = sorted(known.keys() - given.keys())
     remarks = [
-        f"{name} is of another version: {what}: {', '.join(map(shown, names))}."
+        f"{name} is of another version: {what}: {', '.join(names)}."
         for what, names in (
             ("unknown now and left out", unknown),
             ("new, at their defaults", missing),
@@ -179,7 +179,7 @@ def _call(make: Callable[..., Any], path: str, argument: str | None) -> mlc.Conf
     missing = dict(leaves(base.get_config())).keys() - dict(leaves(config)).keys()
     if missing:
         raise UsageError(
-            f"The configuration {path} lacks {', '.join(map(shown, sorted(missing)))}. "
+            f"The configuration {path} lacks {', '.join(sorted(missing))}. "
             "Start from exits_jax.configs.base.get_config() and change fields of it."
         )
     return config

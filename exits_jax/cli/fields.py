@@ -25,15 +25,6 @@ def leaves(
             yield f"{prefix}{key}", value
 
 
-def shown(name: str) -> str:
-    """The name of a field as flags have it: `import` cannot be an attribute."""
-    return name.replace("importing", "import", 1) if _is_import(name) else name
-
-
-def _is_import(name: str) -> bool:
-    return name.partition(".")[0] == "importing"
-
-
 @cache
 def sentences() -> Mapping[str, str]:
     """What configs/base.py says of each section and field, by dotted name."""

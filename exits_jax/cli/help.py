@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import ml_collections as mlc
 
 from exits_jax.cli.commands import COMMANDS, PHASES, TOOLS
-from exits_jax.cli.fields import leaves, sentences, shown
+from exits_jax.cli.fields import leaves, sentences
 from exits_jax.cli.flags import PROGRAM, parser
 
 _EXAMPLES = f"""\
@@ -84,14 +84,13 @@ def _flags(command: str) -> str:
 
 
 def _section(section: str, values: dict) -> Iterator[str]:
-    name = "importing" if section == "import" else section
-    is_own = lambda field: field == name or field.startswith(f"{name}.")
+    is_own = lambda field: field == section or field.startswith(f"{section}.")
     fields = [f for f in sentences() if f in values and is_own(f)]
-    if name not in values:
-        yield from _wrapped(f"{section}: {sentences()[name]}", "")
+    if section not in values:
+        yield from _wrapped(f"{section}: {sentences()[section]}", "")
     for field in fields:
         # The empty text is a value too, and a tuple is typed in quotes.
-        yield f"  {shown(field)} = {_as_typed(values[field])}"
+        yield f"  {field} = {_as_typed(values[field])}"
         yield from _wrapped(sentences()[field], "      ")
 
 

@@ -7,7 +7,7 @@ import ml_collections as mlc
 from absl import flags
 from ml_collections import config_flags
 
-from exits_jax.cli.fields import leaves, shown
+from exits_jax.cli.fields import leaves
 from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
 from exits_jax.files.words import did_you_mean
@@ -58,7 +58,7 @@ def override(config: mlc.ConfigDict, given: Sequence[str]) -> dict[str, Any]:
             raise UsageError(_unknown(_name(word), known))
     optional = {name for name, value in leaves(base.get_config()) if value is None}
     unset = [word for word in given if _name(word) in optional and _is_none(word)]
-    words = [_as_attribute(word) for word in given if word not in unset]
+    words = [word for word in given if word not in unset]
     argv = ["", *words]
     holder = flags.FlagValues()
     read = config_flags.DEFINE_config_dict(
@@ -79,15 +79,7 @@ def _name(word: str) -> str:
     """The dotted name of the field that a flag sets."""
     for prefix in _PREFIXES:
         word = word.removeprefix(prefix)
-    name = word.partition("=")[0]
-    section, dot, rest = name.partition(".")
-    return f"importing{dot}{rest}" if section == "import" else name
-
-
-def _as_attribute(word: str) -> str:
-    prefix = next(p for p in _PREFIXES if word.startswith(p))
-    _, equals, value = word.partition("=")
-    return f"{prefix}{_name(word)}{equals}{value}"
+    return word.partition("=")[0]
 
 
 def _is_none(word: str) -> bool:
@@ -97,12 +89,12 @@ def _is_none(word: str) -> bool:
 def _unknown(name: str, known: dict[str, Any]) -> str:
     sections = {field.partition(".")[0] for field in known}
     if name in sections:
-        inside = ", ".join(shown(field) for field in known if field.startswith(name))
-        return f"{shown(name)} is a section of the configuration, with {inside}."
+        inside = ", ".join(field for field in known if field.startswith(name))
+        return f"{name} is a section of the configuration, with {inside}."
     last = name.rpartition(".")[2]
-    same = [shown(field) for field in known if field.rpartition(".")[2] == last]
-    hint = did_you_mean(shown(name), map(shown, known), also=same)
-    return f"The configuration has no field {shown(name)!r}.{hint}"
+    same = [field for field in known if field.rpartition(".")[2] == last]
+    hint = did_you_mean(name, known, also=same)
+    return f"The configuration has no field {name!r}.{hint}"
 
 
 def _unfit(said: str, known: dict[str, Any]) -> str:
@@ -113,7 +105,7 @@ def _unfit(said: str, known: dict[str, Any]) -> str:
         return said
     default = dict(leaves(base.get_config()))[name]
     kind = type(default) if default is not None else _type_of_optional(name)
-    word = f"--config.{shown(name)}={flag.partition('=')[2]}"
+    word = f"--config.{name}={flag.partition('=')[2]}"
     return f"{word}: {_EXPECTED.get(kind, 'text')} is expected (now {known[name]!r})."
 
 

@@ -21,19 +21,19 @@ _PROGRESS_EVERY = 1_000_000
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
-    """Writes `imported.json`, or `import.out`, and its report beside it.
+    """Writes `imported.json`, or `imports.out`, and its report beside it.
 
     Raises:
         Exception: As `import_file`.
     """
-    output = Path(config.importing.out or workdir / "imported.json")
+    output = Path(config.imports.out or workdir / "imported.json")
     summary = import_file(config, output)
     command = next_command(sys.argv[1:], config, summary, workdir)
     _logger.info("next:\n  %s", command)
 
 
 def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
-    """Writes a COCO JSON from `import.source`, and its report beside it.
+    """Writes a COCO JSON from `imports.source`, and its report beside it.
 
     It is done anew each time. Both files are there before anything is complained of;
     without an object, the report alone.
@@ -44,7 +44,7 @@ def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
         TooManySkipped: More than `data.max_skip_fraction` of the records were rejected.
         AnnotationError: The source cannot be read, or no object could be imported.
     """
-    options = config.importing
+    options = config.imports
     kind = _checked_kind(config)
     source, images = Path(options.source), Path(config.data.images)
     if not source.exists():
@@ -97,15 +97,15 @@ def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
 
 
 def _checked_kind(config: mlc.ConfigDict) -> str:
-    options = config.importing
+    options = config.imports
     try:
         if options.kind:
             kinds.find(options.kind)
     except kinds.UnknownKind as error:
-        raise ConfigError(f"import.kind: {error}") from error
+        raise ConfigError(f"imports.kind: {error}") from error
     fields = {
-        "import.kind": options.kind,
-        "import.source": options.source,
+        "imports.kind": options.kind,
+        "imports.source": options.source,
         "data.images": config.data.images,
     }
     missing = [name for name, value in fields.items() if not value]

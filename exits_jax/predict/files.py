@@ -103,8 +103,8 @@ def _config(task: Task, workdir: Workdir) -> mlc.ConfigDict:
     config.export.tolerance_px = task.tolerance_px
     export.check_export(config)  # before any mask is made
     if task.kind != "coco":
-        config.importing.kind = task.kind
-        config.importing.source = str(task.source)
+        config.imports.kind = task.kind
+        config.imports.source = str(task.source)
         imported = workdir / "imported.json"
         if not workdir.is_finished("prepare"):
             import_file(config, imported)

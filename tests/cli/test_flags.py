@@ -39,7 +39,7 @@ def test_flags_set_fields_of_the_configuration():
         (["--config.evaluate.grabcut"], "evaluate.grabcut", True),
         (["--config.generate.splits=('val',)"], "generate.splits", ("val",)),
         (["--config.similarity.layers=(3, 4)"], "similarity.layers", (3, 4)),
-        (["--config.import.kind=cvat"], "importing.kind", "cvat"),
+        (["--config.imports.kind=cvat"], "imports.kind", "cvat"),
         (["--config.init.generator=a=b.x"], "init.generator", "a=b.x"),
         (["--config.data.train="], "data.train", ""),
     ],
@@ -59,7 +59,7 @@ def test_values_are_read_as_the_type_of_their_field(words, name, value):
         ("--config.train.lrr=1", "no field 'train.lrr'. Did you mean train.lr"),
         ("--config.bach_size=4", "Did you mean batch_size"),
         ("--config.threshold=0.2", "generate.threshold"),
-        ("--config.import.kid=a", "no field 'import.kid'. Did you mean import.kind"),
+        ("--config.import.kid=a", "no field 'import.kid'. Did you mean imports.kind"),
         ("--config.train=4", "train is a section of the configuration, with"),
         (
             "--config.train.steps=five",
@@ -68,7 +68,7 @@ def test_values_are_read_as_the_type_of_their_field(words, name, value):
         ("--config.batch_size=2.5", "--config.batch_size=2.5: a whole number"),
         ("--config.train.epochs=x", "--config.train.epochs=x: a number is expected"),
         ("--config.evaluate.grabcut=maybe", "True or False is expected"),
-        ("--config.import.keep_group_of=x", "--config.import.keep_group_of=x: True"),
+        ("--config.imports.keep_group_of=x", "--config.imports.keep_group_of=x: True"),
         ("--config.batch_size=none", "--config.batch_size=none: a whole number"),
     ],
 )

@@ -50,7 +50,7 @@ def run(tmp_path):
             "keep_group_of": False,
             "keep_depictions": True,
         }
-        config.importing = mlc.ConfigDict(fields | options)
+        config.imports = mlc.ConfigDict(fields | options)
         imports.run(config, workdir)
 
     yield SimpleNamespace(go=go, said=said, workdir=workdir, images=images)
@@ -132,7 +132,7 @@ def test_what_to_do_next_has_the_configuration_that_was_given(
         "--config=custom:cpu",
         "--phase=import",
         "--workdir=elsewhere",
-        "--config.importing.kind=csv",
+        "--config.imports.kind=csv",
         "--config.data.images=elsewhere",
         "--config.model.size",
         "my size",
@@ -258,7 +258,7 @@ def test_a_near_miss_is_named(run, tmp_path):
 
 def test_missing_fields_are_named(run):
     with pytest.raises(
-        ConfigError, match="--config.import.source=... --config.data.im"
+        ConfigError, match="--config.imports.source=... --config.data.im"
     ):
         run.go("csv", "", folder="")
 
