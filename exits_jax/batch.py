@@ -1,10 +1,10 @@
 """What a batch of crops holds, on the host and on the devices: the table of its fields.
 
 Axes: `*b` rows of the batch, none for a single sample; `c` side of a crop, px; `n`
-patches along a side of a crop; `m` cells along a side of a mask. Coordinates are
-(x, y), boxes xyxy, both in px of the crop with (0, 0) at the outer corner of its first
-pixel.
-A crop stretches a part of the image, its window, to a square (Sec. 4.1).
+patches along a side of a crop; `m` cells along a side of a mask; `t` weights of a blur.
+Coordinates are (x, y), boxes xyxy, both in px of the crop with (0, 0) at the outer
+corner of its first pixel. A crop stretches a part of the image, its window, to a
+square (Sec. 4.1).
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -42,7 +42,7 @@ from exits_jax.run.from_config import (
     walk_options,
 )
 from exits_jax.run.prepared import columns_folder
-from exits_jax.run.workdir import Workdir
+from exits_jax.run.workdir import ConfigError, Workdir
 from exits_jax.train.predict import refined_logits, walk_logits, walk_of
 from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import make_mesh, replicate, shard_batch, split_rows
@@ -53,7 +53,11 @@ _logger = logging.getLogger(__name__)
 def stored_labels(
     config: mlc.ConfigDict, workdir: Workdir, objects: Instances
 ) -> LabelStore:
-    """The labels of `objects`, made now as far as no earlier run has made them."""
+    """The labels of `objects`, made now as far as no earlier run has made them.
+
+    Raises:
+        ConfigError: If a training has begun on labels that were made in another way.
+    """
     encoder = walk_encoder(config, workdir)
     walk = walk_options(config)
     grid = config.crop.size // config.model.patch_size
@@ -72,7 +76,7 @@ def stored_labels(
     key = json.loads(json_text(key))
     folder = workdir / "labels"
     if jax.process_index() == 0:
-        _begin(folder, key)
+        _begin(folder, key, has_begun=_has_begun(workdir))
     _wait("labels are begun")
     if not (folder / "labels.npy").exists():
         check_walk(config, encoder, objects)
@@ -84,11 +88,25 @@ def stored_labels(
     return store
 
 
-def _begin(folder: Path, key: dict[str, Any]) -> None:
+def _has_begun(workdir: Workdir) -> bool:
+    """Whether a training that is not finished has saved a state."""
+    saved = workdir / "checkpoints" / "train"
+    return not workdir.is_finished("train") and any(saved.glob("[0-9]*"))
+
+
+def _begin(folder: Path, key: dict[str, Any], *, has_begun: bool) -> None:
     """An empty folder, or the one of an earlier run with the same key."""
     note = folder / "made_by.json"
-    if note.exists() and json.loads(note.read_text()) == key:
+    before = json.loads(note.read_text()) if note.exists() else None
+    if before == key:
         return
+    if before and has_begun:
+        differ = [name for name in key if before.get(name) != key[name]]
+        raise ConfigError(
+            f"The training in {folder.parent} began on labels that other values made "
+            f"(different: {', '.join(differ)}). Go on with the values of before, or "
+            "train again with --redo=train."
+        )
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "parts").mkdir(parents=True)

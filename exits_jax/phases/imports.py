@@ -48,14 +48,14 @@ def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
     kind = _checked_kind(config)
     source, images = Path(options.source), Path(config.data.images)
     if not source.exists():
-        raise FileNotFoundError(f"import.source: {source} does not exist.")
+        raise FileNotFoundError(f"imports.source: {source} does not exist.")
     if output.is_dir():
-        raise ConfigError(f"import.out: {output} is a folder; name a JSON file.")
+        raise ConfigError(f"imports.out: {output} is a folder; name a JSON file.")
     for file in (output, report_path(output)):
         if file.exists() and not file.is_file():
-            raise ConfigError(f"import.out: {file} is no regular file; name another.")
+            raise ConfigError(f"imports.out: {file} is no regular file; name another.")
     if source.resolve() in (output.resolve(), report_path(output).resolve()):
-        raise ConfigError(f"import.out: {output} would overwrite the source {source}.")
+        raise ConfigError(f"imports.out: {output} would overwrite the source {source}.")
     asked = kinds.Options(
         images=str(images),
         class_names=options.class_names or None,

@@ -19,7 +19,7 @@ SECTIONS["warmup"] = (
     "warmup",
     "points",
 )
-SECTIONS["train"] = (*SECTIONS["warmup"], "prompt", "loss", "train")
+SECTIONS["train"] = (*SECTIONS["warmup"], "labels", "prompt", "loss", "train")
 SECTIONS["generate"] = (*SECTIONS["train"], "generate", "walk", "dense_crf")
 SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
 
@@ -54,7 +54,7 @@ def sections(config: mlc.ConfigDict, phase: str) -> tuple[str, ...]:
     if phase == "warmup" and not config.similarity.select:
         unread |= {"similarity", "points"}
     if phase in ("generate", "evaluate") and not trains_generator(config):
-        unread |= {"loss", "train", "points"}
+        unread |= {"labels", "loss", "train", "points"}
         if not needs_warmup(config):
             unread |= {"warmup"} if uses_generator(config) else {"warmup", "decoder"}
     return tuple(name for name in SECTIONS[phase] if name not in unread)

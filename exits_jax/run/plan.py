@@ -33,7 +33,7 @@ def announce(
         plan: All phases of the command, in their order.
 
     Raises:
-        ConfigError: If the phase cannot begin, see `order.check_before`.
+        ConfigError: If the phase cannot begin, see `phase_order.check_before`.
     """
     if phase not in SECTIONS:
         return

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import jax
@@ -204,3 +205,22 @@ def test_stored_labels_and_training_read_no_mask(stored, tmp_path):
     assert with_masks.keys() == without.keys()
     for name, value in with_masks.items():
         np.testing.assert_array_equal(value, without[name], err_msg=name)
+
+
+def test_a_training_does_not_go_on_with_labels_of_another_kind(stored, tmp_path):
+    shutil.copytree(stored.workdir, tmp_path / "run")
+    config = stored.copy_and_resolve_references()
+    config.workdir = str(tmp_path / "run")
+    record = tmp_path / "run/phases/train.json"
+    record.write_text(record.read_text().replace('"finished"', '"running"'))
+    config.walk.cut = 1.5
+    workdir = Workdir(config.workdir)
+    objects = training_instances(config, workdir)
+    with pytest.raises(ConfigError, match="different: walk.*--redo=train"):
+        phase.stored_labels(config, workdir, objects)
+
+
+def test_other_thresholds_of_labels_are_another_training(stored):
+    config = stored.copy_and_resolve_references()
+    config.labels.fg_probability = 0.8
+    assert main.run(config, "train") == exit_status.USAGE
