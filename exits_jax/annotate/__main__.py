@@ -1,6 +1,7 @@
 """The command `exits-jax annotate`: a page where four clicks give a mask."""
 
 import importlib.util
+import re
 import shlex
 import sys
 from argparse import Namespace
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from exits_jax.data.records import AnnotationError
     from exits_jax.files.locks import InUse
 
-    task = Task(args.folder, args.out, names_of(args.classes), args.review)
     try:
+        task = Task(args.folder, args.out, names_of(args.classes), args.review)
         store = Store(task)
         serve(
             store,
@@ -55,6 +56,13 @@ def _check(args: Namespace) -> None:
             )
     if args.out.suffix != ".json":
         raise UsageError(f"--out={args.out}: expected the name of a .json file.")
+    if not 0 <= args.port < 2**16:
+        raise UsageError(f"--port={args.port}: expected 0 to 65535.")
+    if args.token and not re.fullmatch(r"[A-Za-z0-9_.~-]+", args.token):
+        raise UsageError(
+            "--token stands in the address of the page: letters, digits and - _ . ~ "
+            "are possible."
+        )
     if args.host not in _LOOPBACK and len(args.token) < 16:
         raise UsageError(
             f"--host={args.host} lets other machines in: give --token=... of 16 or "

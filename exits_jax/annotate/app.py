@@ -193,6 +193,8 @@ class Service:
         body = await _read(request, PredictBody)
         if body.place >= len(self.store.pictures):
             raise HTTPException(404, "There is no such image.")
+        if fault := self.store.pictures[body.place].fault:
+            raise HTTPException(404, fault)
         wanted = engines.Request(
             body.place, body.object, body.clicks, body.threshold, body.grow
         )

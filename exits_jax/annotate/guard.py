@@ -7,10 +7,10 @@ something must be JSON that comes from our own page.
 
 import hmac
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -79,7 +79,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[Response | None, bool]:
         """What to answer instead, if anything; and whether to hand out the cookie."""
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts | _own(scope):
             return PlainTextResponse("This server has another name.", 400), False
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return JSONResponse({"error": "Only GET, HEAD and POST."}, 405), False
@@ -101,11 +101,17 @@ class Guard:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
     def _of_cookie(self, headers: Headers) -> str:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return ""
-        return "" if found is None else found.value
+        # Other programs of this machine have cookies here, too, of any kind.
+        return cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
+
+
+def _own(scope: Scope) -> set[str]:
+    """The address that a connection came in on: a number, which no DNS can rebind."""
+    server = scope.get("server")
+    if not server or server[1] is None:
+        return set()
+    host, port = server
+    return {f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
 
 
 def _asked(scope: Scope) -> str:

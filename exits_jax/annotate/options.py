@@ -1,6 +1,7 @@
 """The options of `exits-jax annotate`."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -81,8 +82,9 @@ def names_of(classes: str) -> list[str]:
     if not classes:
         return []
     path = Path(classes)
-    if path.suffix == ".txt" or path.is_file():
-        if not path.is_file():
+    is_file = os.path.isfile(classes)  # False, too, of names longer than a path
+    if path.suffix == ".txt" or is_file:
+        if not is_file:
             raise UsageError(f"--classes: there is no file {path}.")
         names = path.read_text(encoding="utf-8").splitlines()
     else:

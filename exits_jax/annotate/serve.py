@@ -110,8 +110,10 @@ def hosts_of(host: str) -> Collection[str]:
     names = {*LOOPBACK}
     if host in ("", "0.0.0.0", "::"):
         own = socket.gethostname()
-        found = socket.getaddrinfo(own, None, type=socket.SOCK_STREAM)
-        names |= {own.lower(), *(str(entry[4][0]) for entry in found)}
+        names.add(own.lower())
+        with contextlib.suppress(OSError):  # a name that no one resolves
+            found = socket.getaddrinfo(own, None, type=socket.SOCK_STREAM)
+            names |= {str(entry[4][0]) for entry in found}
     else:
         names.add(f"[{host}]" if ":" in host else host.lower())
     return names

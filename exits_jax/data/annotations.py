@@ -267,6 +267,7 @@ class _Images:
         self._source, self._finder, self._claims = source, finder, Claims()
         self._known: dict[int, StoredImage | AnnotationError] = {}
         self._written: set[str] | None = None
+        self._by_last: dict[str, set[str]] | None = None
 
     def at(self, row: int) -> StoredImage | AnnotationError:
         """The image of a row; its fault is returned."""
@@ -317,8 +318,27 @@ class _Images:
                 f"{words} has no file of its own: {found.name!r:.120} in the image "
                 "folder is another image of this file.",
             )
+        if found.how == "end" and self._is_end_of_another(found.name, source):
+            raise fault(
+                "E111",
+                f"{words} has no file of its own: {found.name!r:.120} in the image "
+                "folder is the end of other names of this file as well. Keep their "
+                "folders below the image folder.",
+            )
         self._claims.claim(found.name, normal_form(source), words)
         return self._finder.path(found), ("under_other_name",) if is_other else ()
+
+    def _is_end_of_another(self, name: str, source: str) -> bool:
+        """Whether another image of the source could be cut to the same file."""
+        if self._by_last is None:
+            self._by_last = {}
+            for image in self._source.images:
+                other = source_name(image)
+                if isinstance(other, str):
+                    whole = normal_form(other)
+                    self._by_last.setdefault(last_part(whole), set()).add(whole)
+        others = self._by_last.get(last_part(name), set()) - {normal_form(source)}
+        return any(f"/{other}".endswith(f"/{name}") for other in others)
 
     def _names_as_written(self) -> set[str]:
         if self._written is None:

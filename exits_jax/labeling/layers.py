@@ -16,7 +16,7 @@ from exits_jax.labeling.mask_quality import click_tolerance
 from exits_jax.labeling.prediction import Prediction
 
 CLICK_BONUS = 2.0  # logits; 1 to 6 are as good to 0.1 points
-LOST = -10.0  # logit of a pixel that went to another object
+LOST = -np.inf  # logit of a pixel that went to another object
 
 
 class Rivals:

@@ -181,6 +181,15 @@ def test_without_the_token_nothing_is_shown(served):
     assert served.client.get("/", params={"token": "wrong"}).status_code == 403
 
 
+@pytest.mark.parametrize("other", ['foo={"a":1}', "a b=3", 'foo="x', "=1"])
+def test_cookies_of_other_programs_lock_no_one_out(served, other):
+    served.client.get("/?token=a-token-of-the-tests")
+    ours = "; ".join(f"{n}={v}" for n, v in served.client.cookies.items())
+    served.client.cookies.clear()
+    headers = {"cookie": f"{other}; {ours}"}
+    assert served.client.get("/api/v1/state", headers=headers).status_code == 200
+
+
 def test_the_cookie_is_for_this_site_and_no_script(served):
     cookie = served.client.get("/?token=a-token-of-the-tests").headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie

@@ -25,6 +25,8 @@ from tests.support.toy import ROOT
         (["--out=c.json", "--points", "--model=m"], "leave out"),
         (["--out=m.json", "--review=m.json"], "overwrite"),
         (["--out=c.json", "--classes=none.txt"], "no file none.txt"),
+        (["--out=c.json", "--port=70000"], "0 to 65535"),
+        (["--out=c.json", "--token=a;b&c"], "letters, digits"),
         ([], "--out"),
     ],
 )
@@ -43,6 +45,8 @@ def test_names_of_classes_come_from_a_file_or_stand_there(tmp_path):
     file = tmp_path / "names.txt"
     file.write_text("car\n\nperson\ncar\n")
     assert names_of(str(file)) == names_of("car, person") == ["car", "person"]
+    many = [f"a class with a name {k}" for k in range(80)]  # no path is so long
+    assert names_of(",".join(many)) == many
 
 
 @contextlib.contextmanager

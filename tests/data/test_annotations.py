@@ -375,6 +375,23 @@ def test_of_a_path_that_leads_elsewhere_the_end_in_the_folder_is_read(folder):
     assert instance.flags == ("under_other_name",)
 
 
+def test_a_file_at_the_end_of_two_names_is_neither_image(folder):
+    names = ("/d/train/a.png", "/d/val/a.png")
+    images = [
+        {"id": 7 + k, "file_name": name, "width": 40, "height": 30}
+        for k, name in enumerate(names)
+    ]
+    records = (annotation(), annotation(id=2, image_id=8))
+    source = instances(*records, images=images)
+    found = read(folder, source, max_skip_fraction=1.0)
+    assert not len(found.instances)
+    assert [problem.code for problem in found.skipped] == ["E111"] * 2
+    assert "is the end of other names" in found.skipped[0].message
+    # The other need not have any annotation.
+    alone = instances(annotation(), images=images)
+    assert not len(read(folder, alone, max_skip_fraction=1.0).instances)
+
+
 def test_tail_of_coco_url_is_checked_like_a_file_name(folder):
     problem = problem_of(folder, images=[{"id": 7, "coco_url": "http://x.org/.."}])
     assert problem.code == "E112"
