@@ -76,23 +76,28 @@ class Store:
             self.rest = source.rest
         else:
             self.categories = []
-        names = {each.name: each.id for each in pictures}
+        files: dict[str, int | str] = dict(notes.get("files", {}))
+        _give(files, ((each.name, each.id) for each in pictures))
         if path.exists():
             self.journal, lines, cut = Journal.reopen(path)
             if cut:
                 said = f"{path}: the last line was never finished and is left out"
                 self.remarks.append(f"{said} ({cut} bytes).")
             self._check_pair(notes, len(lines))
+            _give(files, ((line["file"], line["event"]["image"]) for line in lines))
             if not out.exists():
-                names |= {line["file"]: line["event"]["image"] for line in lines}
                 self.categories = self.journal.header["categories"]
             lines = lines[notes.get("upto", 0) :]
         if self.task.review is None:
-            listed = pictures_in(self.task.folder, names)
-            there = {each.name for each in listed}
-            lost = [each for each in pictures if each.name not in there]
-            pictures = listed + [each._replace(fault="It is missing.") for each in lost]
-        self.pictures = pictures
+            pictures = pictures_in(self.task.folder, files)
+            used = {each.image for each in self.things.values()}
+            used |= {line["event"]["image"] for line in lines}
+            for name in sorted(files.keys() - {each.name for each in pictures}):
+                if files[name] in used:
+                    lost = Picture(files[name], name, (0, 0), "It is missing.")
+                    pictures.append(lost)
+            _give(files, ((each.name, each.id) for each in pictures))
+        self.pictures, self._files = pictures, files
         self.place_of = {each.id: place for place, each in enumerate(pictures)}
         self._add_classes()
         if not path.exists():
@@ -101,6 +106,17 @@ class Store:
             self.journal = Journal.create(path, {"categories": self.categories})
         for line in lines:
             self._take(msgspec.convert(line["event"], Event))
+        self._remark_on_faults()
+
+    def _remark_on_faults(self) -> None:
+        names = {each.id: each.name for each in self.pictures if each.fault}
+        kept = [each.image for each in self.things.values() if each.image in names]
+        if kept:
+            self.remarks.append(
+                f"Images that are missing or cannot be read: {len(set(kept))}, with "
+                f"{len(kept)} objects, such as {names[kept[0]]!a:.200}. The objects "
+                "are kept as they are until the images are back."
+            )
 
     def _read_out(self, out: Path) -> tuple[dict[str, Any], list[Picture]]:
         source = CocoFile.read(out)
@@ -241,6 +257,7 @@ class Store:
                     "journal": self.journal.identity,
                     "file": self.journal.path.name,
                     "upto": upto,
+                    "files": self._files,
                     "clients": dict(self._last),
                     "order": list(self.things),
                     "others": others,
@@ -252,7 +269,7 @@ class Store:
 
     def _text(self, thing: Thing) -> str | None:
         place = self.place_of.get(thing.image)
-        if place is None:
+        if place is None or self.pictures[place].fault:
             return None
         record = record_of(thing, self.pictures[place].size)
         return None if record is None else json_text(record)
@@ -266,3 +283,12 @@ class Store:
 
 def _journal_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal.jsonl")
+
+
+def _give(files: dict[str, int | str], pairs: Iterable[tuple[str, int | str]]) -> None:
+    """Adds names with their ids; neither a name nor an id is given twice."""
+    taken = set(files.values())
+    for name, number in pairs:
+        if name not in files and number not in taken:
+            files[name] = number
+            taken.add(number)
