@@ -107,6 +107,7 @@ class Thing(msgspec.Struct, omit_defaults=True):
     by: By = ""
     seconds: float = 0.0
     base: dict[str, Any] = {}  # the record that it came from, with all its fields
+    unread: bool = False  # the mask of the record waits for its image
 
     def merge(self, change: Change) -> None:
         """Takes over what a change says."""

@@ -31,7 +31,8 @@ def read_source(path: Path, folder: Path) -> Source:
         folder: Its images.
 
     Raises:
-        FileNotFoundError: If the file or the folder does not exist.
+        FileNotFoundError: If the file or the folder does not exist, or no image of the
+            file can be read.
         AnnotationError: If it is no instances file, or a mask in it is broken.
     """
     source = CocoFile.read(path)
@@ -41,6 +42,11 @@ def read_source(path: Path, folder: Path) -> Source:
         (image["id"], str(image.get("file_name")), image) for image in source.images
     ]
     pictures = sized(folder, entries)
+    if pictures and all(each.fault for each in pictures):
+        raise FileNotFoundError(
+            f"None of the {len(pictures)} images of {path} can be read from {folder}; "
+            f"of the first: {pictures[0].fault}"
+        )
     sizes = {picture.id: picture.size for picture in pictures}
     things = [
         _thing(f"s{place}", record, sizes)
@@ -63,6 +69,22 @@ def _doubt(thing: Thing) -> float:
     return 2.0 if thing.quality is None else thing.quality.score
 
 
+def read_again(thing: Thing, size: tuple[int, int]) -> None:
+    """Reads the mask of an object whose image could not be read when it was made.
+
+    Args:
+        thing: Changed in place.
+        size: (height, width) of its image.
+
+    Raises:
+        AnnotationError: If the mask is broken.
+    """
+    made = _thing(thing.key, thing.base, {thing.base["image_id"]: size})
+    thing.rle, thing.unread = made.rle, False
+    thing.quality = thing.quality or made.quality
+    thing.by = thing.by or made.by
+
+
 def _thing(
     key: str, record: dict[str, Any], sizes: dict[int | str, tuple[int, int]]
 ) -> Thing:
@@ -70,7 +92,8 @@ def _thing(
     clicks = None
     if isinstance(points, list) and len(points) == 4:
         clicks = [(float(x), float(y)) for x, y in points]
-    rle = _rle(record, sizes)
+    is_unread = 0 in sizes.get(record["image_id"], (0, 0))
+    rle = None if is_unread else _rle(record, sizes[record["image_id"]])
     return Thing(
         key=key,
         id=record["id"],
@@ -82,6 +105,7 @@ def _thing(
         quality=None if rle is None else _quality(marks),
         by="" if rle is None else "model",
         base=record,
+        unread=is_unread,
     )
 
 
@@ -93,9 +117,9 @@ def _quality(marks: dict[str, Any]) -> Quality | None:
         return None
 
 
-def _rle(record: dict[str, Any], sizes: dict[int | str, tuple[int, int]]) -> Rle | None:
-    found, size = record.get("segmentation"), sizes.get(record["image_id"], (0, 0))
-    if not found or 0 in size:
+def _rle(record: dict[str, Any], size: tuple[int, int]) -> Rle | None:
+    found = record.get("segmentation")
+    if not found:
         return None
     try:
         rle = encode(decode_mask(found, *size))

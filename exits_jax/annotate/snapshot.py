@@ -28,7 +28,7 @@ def write_snapshot(
 
     Args:
         path: The file.
-        pictures: Images; those that cannot be read are left out.
+        pictures: Images; of those that cannot be read, what a file said of them.
         categories: Classes.
         records: Annotations, as JSON texts.
         notes: What else a later start has to know; goes to `info`.
@@ -39,7 +39,11 @@ def write_snapshot(
     """
     info = dict(rest.get("info") or {})
     info["exits_jax"] = {**(info.get("exits_jax") or {}), "annotate": notes}
-    images = (json_text(image_record(each)) for each in pictures if not each.fault)
+    images = (
+        json_text(dict(each.base) if each.fault else image_record(each))
+        for each in pictures
+        if each.base or not each.fault
+    )
     write_json_lists(
         path,
         {**rest, "info": info, "categories": list(categories)},
@@ -57,6 +61,13 @@ def image_record(picture: Picture) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
+
+
+def unread_record(thing: Thing) -> dict[str, Any]:
+    """The entry of an object whose mask was never read: as it came, with its key."""
+    marks = thing.base.get("exits")
+    marks = marks if isinstance(marks, dict) else {}
+    return {**thing.base, "exits": {**marks, "key": thing.key}}
 
 
 def record_of(thing: Thing, size: tuple[int, int]) -> dict[str, Any] | None:

@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from exits_jax.annotate.events import Event, EventError, Thing, check_event
 from exits_jax.annotate.folder import Picture, pictures_in, sized
 from exits_jax.annotate.journal import Journal
-from exits_jax.annotate.review import read_source
-from exits_jax.annotate.snapshot import record_of, thing_of, write_snapshot
+from exits_jax.annotate.review import read_again, read_source
+from exits_jax.annotate.snapshot import (
+    record_of,
+    thing_of,
+    unread_record,
+    write_snapshot,
+)
 from exits_jax.data.coco_file import CocoFile
-from exits_jax.data.records import fault
+from exits_jax.data.records import fault, is_length
 from exits_jax.files.json_files import json_text
 from exits_jax.files.locks import take_lock
 
@@ -106,6 +112,10 @@ class Store:
             self.journal = Journal.create(path, {"categories": self.categories})
         for line in lines:
             self._take(msgspec.convert(line["event"], Event))
+        for thing in self.things.values():
+            place = self.place_of.get(thing.image)
+            if thing.unread and place is not None and not self.pictures[place].fault:
+                read_again(thing, self.pictures[place].size)
         self._remark_on_faults()
 
     def _remark_on_faults(self) -> None:
@@ -131,8 +141,11 @@ class Store:
         self.categories, self.rest = list(source.categories), source.rest
         entries = [(each["id"], each["file_name"], each) for each in source.images]
         pictures = sized(self.task.folder, entries)
-        things = [thing_of(record) for record in source.annotations]
-        things += [msgspec.convert(each, Thing) for each in notes["others"]]
+        others = [msgspec.convert(each, Thing) for each in notes["others"]]
+        unread = {each.key for each in others if each.unread}
+        records = (each for each in source.annotations)
+        things = [thing_of(e) for e in records if e["exits"]["key"] not in unread]
+        things += others
         order = {key: place for place, key in enumerate(notes["order"])}
         things.sort(key=lambda thing: order.get(thing.key, len(order)))
         self.things = {thing.key: thing for thing in things}
@@ -216,6 +229,8 @@ class Store:
                 category=self.categories[0]["id"],
             )
         thing.merge(event.set)
+        if event.set.rle is not UNSET:
+            thing.unread = False  # the mask of the record is no longer wanted
         self._texts.pop(event.object, None)
         self._last.pop(event.client, None)
         self._last[event.client] = event.n  # the latest client stands last
@@ -251,7 +266,7 @@ class Store:
                         self._texts[key] = self._text(thing)
                     if (text := self._texts[key]) is not None:
                         texts.append(text)
-                    else:
+                    if text is None or thing.unread:
                         others.append(msgspec.to_builtins(thing))
                 notes = {
                     "journal": self.journal.identity,
@@ -269,9 +284,19 @@ class Store:
 
     def _text(self, thing: Thing) -> str | None:
         place = self.place_of.get(thing.image)
-        if place is None or self.pictures[place].fault:
+        if place is None:
             return None
-        record = record_of(thing, self.pictures[place].size)
+        picture = self.pictures[place]
+        if thing.unread:
+            is_whole = picture.base and thing.status == "done"
+            return json_text(unread_record(thing)) if is_whole else None
+        size = picture.size
+        if picture.fault:  # read earlier, gone now
+            height, width = picture.base.get("height"), picture.base.get("width")
+            if not (is_length(height) and is_length(width)):
+                return None
+            size = (int(height), int(width))
+        record = record_of(thing, size)
         return None if record is None else json_text(record)
 
     def close(self) -> None:
