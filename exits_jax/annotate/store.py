@@ -292,10 +292,10 @@ class Store:
             return json_text(unread_record(thing)) if is_whole else None
         size = picture.size
         if picture.fault:  # read earlier, gone now
-            height, width = picture.base.get("height"), picture.base.get("width")
-            if not (is_length(height) and is_length(width)):
+            sides = [picture.base.get(side) for side in ("height", "width")]
+            if not all(map(is_length, sides)):
                 return None
-            size = (int(height), int(width))
+            size = (picture.base["height"], picture.base["width"])
         record = record_of(thing, size)
         return None if record is None else json_text(record)
 
