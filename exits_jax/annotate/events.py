@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from exits_jax.data.geometry import POINT_SLACK_PX
 from exits_jax.data.masks import checked_runs
 from exits_jax.data.records import AnnotationError
 
@@ -132,7 +133,8 @@ def check_event(
     height, width = size
     change = event.set
     for x, y in change.clicks or ():
-        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        out = max(-x, x - (width - 1), -y, y - (height - 1))
+        if not out <= POINT_SLACK_PX:  # as the reader, which then clamps
             raise EventError(
                 f"A click at ({x:g}, {y:g}) lies outside its {width}x{height} image."
             )

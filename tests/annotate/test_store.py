@@ -38,6 +38,15 @@ def test_four_clicks_are_an_annotation_that_the_reader_takes(open_store, task):
     assert item.image_path.endswith("a.png")
 
 
+def test_a_click_within_a_pixel_of_the_image_is_taken_and_clamped(open_store, task):
+    store = open_store()
+    beyond = [*FOUR[:3], (40.0, 14.0)]
+    store.add(events_of(("click", "o1", {"clicks": beyond, "status": "done"})))
+    store.snapshot()
+    (record,) = json.loads(task.out.read_text())["annotations"]
+    assert record["extreme_points"][3] == [39, 14]
+
+
 def test_clicks_in_any_order_are_written_in_ours(open_store, task):
     store = open_store()
     mixed = [FOUR[2], FOUR[0], FOUR[3], FOUR[1]]
@@ -243,7 +252,7 @@ def test_an_older_journal_beside_a_newer_file_is_refused(open_store):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"clicks": [(40, 3)]}, "outside its 40x30 image"),
+        ({"clicks": [(40.5, 3)]}, "outside its 40x30 image"),
         ({"category": 9}, "no class"),
         ({"rle": {"size": (30, 40), "counts": "1"}}, "counts sum"),
         ({"rle": {"size": (3, 4), "counts": "<"}}, "size"),
