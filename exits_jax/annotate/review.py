@@ -10,7 +10,7 @@ from exits_jax.annotate.events import Quality, Rle, Thing
 from exits_jax.annotate.folder import Picture, sized
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError
+from exits_jax.data.records import AnnotationError, fault, is_id
 from exits_jax.data.rle import encode
 
 
@@ -33,7 +33,8 @@ def read_source(path: Path, folder: Path) -> Source:
     Raises:
         FileNotFoundError: If the file or the folder does not exist, or no image of the
             file can be read.
-        AnnotationError: If it is no instances file, or a mask in it is broken.
+        AnnotationError: If it is no instances file, or a record or a mask in it is
+            broken (E102 names the entry, from 0).
     """
     source = CocoFile.read(path)
     if not folder.is_dir():
@@ -49,7 +50,7 @@ def read_source(path: Path, folder: Path) -> Source:
         )
     sizes = {picture.id: picture.size for picture in pictures}
     things = [
-        _thing(f"s{place}", record, sizes)
+        _checked_thing(f"s{place}", record, sizes, f"{path}: annotation entry {place}")
         for place, record in enumerate(source.annotations)
     ]
     return Source(pictures, list(source.categories), things, dict(source.rest))
@@ -83,6 +84,26 @@ def read_again(thing: Thing, size: tuple[int, int]) -> None:
     thing.rle, thing.unread = made.rle, False
     thing.quality = thing.quality or made.quality
     thing.by = thing.by or made.by
+
+
+def _checked_thing(
+    key: str, record: Any, sizes: dict[int | str, tuple[int, int]], name: str
+) -> Thing:
+    if not isinstance(record, dict):
+        raise fault("E102", f"{name} is not a JSON object that can be read.")
+    for field in ("id", "image_id", "category_id"):
+        if not is_id(record.get(field)):
+            raise fault(
+                "E102",
+                f"{name}: `{field}` is {record.get(field)!r:.80}; expected a whole "
+                "number or a text.",
+            )
+    try:
+        return _thing(key, record, sizes)
+    except AnnotationError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise fault("E102", f"{name} cannot be used: {error}.") from error
 
 
 def _thing(

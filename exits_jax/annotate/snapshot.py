@@ -1,5 +1,6 @@
 """What is known as a COCO JSON, which the other commands read as it is, and back."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,8 @@ def _placed(thing: Thing, size: tuple[int, int]) -> dict[str, Any] | None:
     if thing.clicks is not None and len(thing.clicks) == 4:
         points = [(float(x), float(y)) for x, y in thing.clicks]
         given = base.get("extreme_points")
-        if given is not None and [tuple(point) for point in given] == points:
-            if "bbox" in base:  # nobody moved them
-                return {"extreme_points": given, "bbox": base["bbox"]}
+        if given == [list(point) for point in points] and _has_box(base):
+            return {"extreme_points": given, "bbox": base["bbox"]}  # nobody moved them
         try:
             placed, box, _ = check_points(in_order(points), None, size, thing.key)
         except AnnotationError:
@@ -154,9 +154,18 @@ def _placed(thing: Thing, size: tuple[int, int]) -> dict[str, Any] | None:
         x0, y0, x1, y1 = box
         rounded = [[round(float(v), _DECIMALS) for v in point] for point in placed]
         return {"extreme_points": rounded, "bbox": [x0, y0, x1 - x0, y1 - y0]}
-    if "bbox" in base:
+    if _has_box(base):
         return {"bbox": base["bbox"]}
     if thing.rle is not None:
         rle = {"size": list(thing.rle.size), "counts": thing.rle.counts}
         return {"bbox": run_lengths.bounding_box(rle)}
     return None
+
+
+def _has_box(base: dict[str, Any]) -> bool:
+    box = base.get("bbox")
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(type(side) in (int, float) and math.isfinite(side) for side in box)
+    )

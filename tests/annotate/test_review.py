@@ -5,6 +5,7 @@ import json
 import pytest
 
 from exits_jax.annotate.store import Store, Task
+from exits_jax.data.records import AnnotationError
 
 SQUARE = [[5.0, 5.0, 20.0, 5.0, 20.0, 20.0, 5.0, 20.0]]
 
@@ -88,3 +89,36 @@ def test_a_source_none_of_whose_images_can_be_read_is_refused(masks, folder):
     with pytest.raises(FileNotFoundError, match=f"None of the 2 images .*{folder}"):
         Store(task)
     assert not task.out.exists()
+
+
+def spoiled(**fields):
+    def change(source):
+        source["annotations"][1] |= fields
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (spoiled(id=None), "`id` is None"),
+        (spoiled(image_id=[2]), "`image_id` is"),
+        (lambda source: source["annotations"][1].pop("category_id"), "`category_id`"),
+        (spoiled(extreme_points=[1, 2, 3, 4]), "cannot be used"),
+        (spoiled(exits="text"), "cannot be used"),
+        (lambda source: source["annotations"].__setitem__(1, 7), "not a JSON object"),
+    ],
+)
+def test_a_faulty_record_is_named_with_file_and_entry(masks, change, said):
+    task, _ = masks(change)
+    with pytest.raises(AnnotationError, match=f"masks.json: .* entry 1.*{said}") as e:
+        Store(task)
+    assert e.value.problems[0].code == "E102"
+
+
+@pytest.mark.parametrize("box", [None, [1, 2, 3], [1, 2, 3, "4"], 5])
+def test_a_box_of_no_use_is_replaced_by_that_of_the_mask(open_store, masks, box):
+    task, _ = masks(spoiled(bbox=box))
+    open_store(task)
+    _, record = json.loads(task.out.read_text())["annotations"]
+    assert record["bbox"] == [5, 5, 15, 15]
