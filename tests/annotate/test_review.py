@@ -6,6 +6,7 @@ import pytest
 
 from exits_jax.annotate.store import Store, Task
 from exits_jax.data.records import AnnotationError
+from tests.support.annotating import events_of
 
 SQUARE = [[5.0, 5.0, 20.0, 5.0, 20.0, 20.0, 5.0, 20.0]]
 
@@ -80,6 +81,20 @@ def test_a_record_whose_image_is_lost_later_keeps_its_mask(open_store, masks, fo
     after = json.loads(task.out.read_text())
     assert after["annotations"] == before["annotations"]
     assert after["images"] == before["images"]
+
+
+def test_what_a_journal_says_of_an_unread_record_is_kept(open_store, masks, folder):
+    task, _ = masks()
+    store = open_store(task)
+    store.add(events_of(("reject", "s1", {"status": "rejected"}), image=2))
+    store.close()
+    task.out.unlink()
+    data = (folder / "b.png").read_bytes()
+    (folder / "b.png").unlink()
+    open_store(task).close()
+    (folder / "b.png").write_bytes(data)
+    thing = open_store(task).things["s1"]
+    assert thing.status == "rejected" and thing.rle is not None
 
 
 def test_a_source_none_of_whose_images_can_be_read_is_refused(masks, folder):
