@@ -248,6 +248,10 @@ class Service:
             except OSError as error:
                 name = self.store.task.out.name
                 self._snapshot_fault = f"{name}: {error.strerror or error}"
+            except Exception as error:  # the next turn may go better
+                name, kind = self.store.task.out.name, type(error).__name__
+                _logger.exception("%s was not written", name)
+                self._snapshot_fault = f"{name} was not written: {kind}: {error}"
 
 
 async def _page(request: Request) -> Response:

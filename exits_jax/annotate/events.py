@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from exits_jax.data.geometry import POINT_SLACK_PX
 from exits_jax.data.masks import checked_runs
 from exits_jax.data.records import AnnotationError
 
@@ -107,6 +108,7 @@ class Thing(msgspec.Struct, omit_defaults=True):
     by: By = ""
     seconds: float = 0.0
     base: dict[str, Any] = {}  # the record that it came from, with all its fields
+    unread: bool = False  # the mask of the record waits for its image
 
     def merge(self, change: Change) -> None:
         """Takes over what a change says."""
@@ -131,7 +133,8 @@ def check_event(
     height, width = size
     change = event.set
     for x, y in change.clicks or ():
-        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        out = max(-x, x - (width - 1), -y, y - (height - 1))
+        if not out <= POINT_SLACK_PX:  # as the reader, which then clamps
             raise EventError(
                 f"A click at ({x:g}, {y:g}) lies outside its {width}x{height} image."
             )

@@ -10,7 +10,7 @@ from exits_jax.annotate.events import Quality, Rle, Thing
 from exits_jax.annotate.folder import Picture, sized
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError
+from exits_jax.data.records import AnnotationError, fault, is_id
 from exits_jax.data.rle import encode
 
 
@@ -31,8 +31,10 @@ def read_source(path: Path, folder: Path) -> Source:
         folder: Its images.
 
     Raises:
-        FileNotFoundError: If the file or the folder does not exist.
-        AnnotationError: If it is no instances file, or a mask in it is broken.
+        FileNotFoundError: If the file or the folder does not exist, or no image of the
+            file can be read.
+        AnnotationError: If it is no instances file, or a record or a mask in it is
+            broken (E102 names the entry, from 0).
     """
     source = CocoFile.read(path)
     if not folder.is_dir():
@@ -41,9 +43,14 @@ def read_source(path: Path, folder: Path) -> Source:
         (image["id"], str(image.get("file_name")), image) for image in source.images
     ]
     pictures = sized(folder, entries)
+    if pictures and all(each.fault for each in pictures):
+        raise FileNotFoundError(
+            f"None of the {len(pictures)} images of {path} can be read from {folder}; "
+            f"of the first: {pictures[0].fault}"
+        )
     sizes = {picture.id: picture.size for picture in pictures}
     things = [
-        _thing(f"s{place}", record, sizes)
+        _checked_thing(f"s{place}", record, sizes, f"{path}: annotation entry {place}")
         for place, record in enumerate(source.annotations)
     ]
     return Source(pictures, list(source.categories), things, dict(source.rest))
@@ -63,6 +70,42 @@ def _doubt(thing: Thing) -> float:
     return 2.0 if thing.quality is None else thing.quality.score
 
 
+def read_again(thing: Thing, size: tuple[int, int]) -> None:
+    """Reads the mask of an object whose image could not be read when it was made.
+
+    Args:
+        thing: Changed in place.
+        size: (height, width) of its image.
+
+    Raises:
+        AnnotationError: If the mask is broken.
+    """
+    made = _thing(thing.key, thing.base, {thing.base["image_id"]: size})
+    thing.rle, thing.unread = made.rle, False
+    thing.quality = thing.quality or made.quality
+    thing.by = thing.by or made.by
+
+
+def _checked_thing(
+    key: str, record: Any, sizes: dict[int | str, tuple[int, int]], name: str
+) -> Thing:
+    if not isinstance(record, dict):
+        raise fault("E102", f"{name} is not a JSON object that can be read.")
+    for field in ("id", "image_id", "category_id"):
+        if not is_id(record.get(field)):
+            raise fault(
+                "E102",
+                f"{name}: `{field}` is {record.get(field)!r:.80}; expected a whole "
+                "number or a text.",
+            )
+    try:
+        return _thing(key, record, sizes)
+    except AnnotationError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise fault("E102", f"{name} cannot be used: {error}.") from error
+
+
 def _thing(
     key: str, record: dict[str, Any], sizes: dict[int | str, tuple[int, int]]
 ) -> Thing:
@@ -70,7 +113,8 @@ def _thing(
     clicks = None
     if isinstance(points, list) and len(points) == 4:
         clicks = [(float(x), float(y)) for x, y in points]
-    rle = _rle(record, sizes)
+    is_unread = 0 in sizes.get(record["image_id"], (0, 0))
+    rle = None if is_unread else _rle(record, sizes[record["image_id"]])
     return Thing(
         key=key,
         id=record["id"],
@@ -82,6 +126,7 @@ def _thing(
         quality=None if rle is None else _quality(marks),
         by="" if rle is None else "model",
         base=record,
+        unread=is_unread,
     )
 
 
@@ -93,9 +138,9 @@ def _quality(marks: dict[str, Any]) -> Quality | None:
         return None
 
 
-def _rle(record: dict[str, Any], sizes: dict[int | str, tuple[int, int]]) -> Rle | None:
-    found, size = record.get("segmentation"), sizes.get(record["image_id"], (0, 0))
-    if not found or 0 in size:
+def _rle(record: dict[str, Any], size: tuple[int, int]) -> Rle | None:
+    found = record.get("segmentation")
+    if not found:
         return None
     try:
         rle = encode(decode_mask(found, *size))

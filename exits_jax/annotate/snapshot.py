@@ -1,5 +1,6 @@
 """What is known as a COCO JSON, which the other commands read as it is, and back."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def write_snapshot(
 
     Args:
         path: The file.
-        pictures: Images; those that cannot be read are left out.
+        pictures: Images; of those that cannot be read, what a file said of them.
         categories: Classes.
         records: Annotations, as JSON texts.
         notes: What else a later start has to know; goes to `info`.
@@ -39,7 +40,11 @@ def write_snapshot(
     """
     info = dict(rest.get("info") or {})
     info["exits_jax"] = {**(info.get("exits_jax") or {}), "annotate": notes}
-    images = (json_text(image_record(each)) for each in pictures if not each.fault)
+    images = (
+        json_text(dict(each.base) if each.fault else image_record(each))
+        for each in pictures
+        if each.base or not each.fault
+    )
     write_json_lists(
         path,
         {**rest, "info": info, "categories": list(categories)},
@@ -57,6 +62,13 @@ def image_record(picture: Picture) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
+
+
+def unread_record(thing: Thing) -> dict[str, Any]:
+    """The entry of an object whose mask was never read: as it came, with its key."""
+    marks = thing.base.get("exits")
+    marks = marks if isinstance(marks, dict) else {}
+    return {**thing.base, "exits": {**marks, "key": thing.key}}
 
 
 def record_of(thing: Thing, size: tuple[int, int]) -> dict[str, Any] | None:
@@ -133,9 +145,8 @@ def _placed(thing: Thing, size: tuple[int, int]) -> dict[str, Any] | None:
     if thing.clicks is not None and len(thing.clicks) == 4:
         points = [(float(x), float(y)) for x, y in thing.clicks]
         given = base.get("extreme_points")
-        if given is not None and [tuple(point) for point in given] == points:
-            if "bbox" in base:  # nobody moved them
-                return {"extreme_points": given, "bbox": base["bbox"]}
+        if given == [list(point) for point in points] and _has_box(base):
+            return {"extreme_points": given, "bbox": base["bbox"]}  # nobody moved them
         try:
             placed, box, _ = check_points(in_order(points), None, size, thing.key)
         except AnnotationError:
@@ -143,9 +154,18 @@ def _placed(thing: Thing, size: tuple[int, int]) -> dict[str, Any] | None:
         x0, y0, x1, y1 = box
         rounded = [[round(float(v), _DECIMALS) for v in point] for point in placed]
         return {"extreme_points": rounded, "bbox": [x0, y0, x1 - x0, y1 - y0]}
-    if "bbox" in base:
+    if _has_box(base):
         return {"bbox": base["bbox"]}
     if thing.rle is not None:
         rle = {"size": list(thing.rle.size), "counts": thing.rle.counts}
         return {"bbox": run_lengths.bounding_box(rle)}
     return None
+
+
+def _has_box(base: dict[str, Any]) -> bool:
+    box = base.get("bbox")
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(type(side) in (int, float) and math.isfinite(side) for side in box)
+    )

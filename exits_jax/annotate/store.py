@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from exits_jax.annotate.events import Event, EventError, Thing, check_event
 from exits_jax.annotate.folder import Picture, pictures_in, sized
 from exits_jax.annotate.journal import Journal
-from exits_jax.annotate.review import read_source
-from exits_jax.annotate.snapshot import record_of, thing_of, write_snapshot
+from exits_jax.annotate.review import read_again, read_source
+from exits_jax.annotate.snapshot import (
+    record_of,
+    thing_of,
+    unread_record,
+    write_snapshot,
+)
 from exits_jax.data.coco_file import CocoFile
-from exits_jax.data.records import fault
+from exits_jax.data.records import fault, is_length
 from exits_jax.files.json_files import json_text
 from exits_jax.files.locks import take_lock
 
@@ -76,23 +82,28 @@ class Store:
             self.rest = source.rest
         else:
             self.categories = []
-        names = {each.name: each.id for each in pictures}
+        files: dict[str, int | str] = dict(notes.get("files", {}))
+        _give(files, ((each.name, each.id) for each in pictures))
         if path.exists():
             self.journal, lines, cut = Journal.reopen(path)
             if cut:
                 said = f"{path}: the last line was never finished and is left out"
                 self.remarks.append(f"{said} ({cut} bytes).")
             self._check_pair(notes, len(lines))
+            _give(files, ((line["file"], line["event"]["image"]) for line in lines))
             if not out.exists():
-                names |= {line["file"]: line["event"]["image"] for line in lines}
                 self.categories = self.journal.header["categories"]
             lines = lines[notes.get("upto", 0) :]
         if self.task.review is None:
-            listed = pictures_in(self.task.folder, names)
-            there = {each.name for each in listed}
-            lost = [each for each in pictures if each.name not in there]
-            pictures = listed + [each._replace(fault="It is missing.") for each in lost]
-        self.pictures = pictures
+            pictures = pictures_in(self.task.folder, files)
+            used = {each.image for each in self.things.values()}
+            used |= {line["event"]["image"] for line in lines}
+            for name in sorted(files.keys() - {each.name for each in pictures}):
+                if files[name] in used:
+                    lost = Picture(files[name], name, (0, 0), "It is missing.")
+                    pictures.append(lost)
+            _give(files, ((each.name, each.id) for each in pictures))
+        self.pictures, self._files = pictures, files
         self.place_of = {each.id: place for place, each in enumerate(pictures)}
         self._add_classes()
         if not path.exists():
@@ -101,6 +112,21 @@ class Store:
             self.journal = Journal.create(path, {"categories": self.categories})
         for line in lines:
             self._take(msgspec.convert(line["event"], Event))
+        for thing in self.things.values():
+            place = self.place_of.get(thing.image)
+            if thing.unread and place is not None and not self.pictures[place].fault:
+                read_again(thing, self.pictures[place].size)
+        self._remark_on_faults()
+
+    def _remark_on_faults(self) -> None:
+        names = {each.id: each.name for each in self.pictures if each.fault}
+        kept = [each.image for each in self.things.values() if each.image in names]
+        if kept:
+            self.remarks.append(
+                f"Images that are missing or cannot be read: {len(set(kept))}, with "
+                f"{len(kept)} objects, such as {names[kept[0]]!a:.200}. The objects "
+                "are kept as they are until the images are back."
+            )
 
     def _read_out(self, out: Path) -> tuple[dict[str, Any], list[Picture]]:
         source = CocoFile.read(out)
@@ -115,8 +141,11 @@ class Store:
         self.categories, self.rest = list(source.categories), source.rest
         entries = [(each["id"], each["file_name"], each) for each in source.images]
         pictures = sized(self.task.folder, entries)
-        things = [thing_of(record) for record in source.annotations]
-        things += [msgspec.convert(each, Thing) for each in notes["others"]]
+        others = [msgspec.convert(each, Thing) for each in notes["others"]]
+        unread = {each.key for each in others if each.unread}
+        records = (each for each in source.annotations)
+        things = [thing_of(e) for e in records if e["exits"]["key"] not in unread]
+        things += others
         order = {key: place for place, key in enumerate(notes["order"])}
         things.sort(key=lambda thing: order.get(thing.key, len(order)))
         self.things = {thing.key: thing for thing in things}
@@ -200,6 +229,8 @@ class Store:
                 category=self.categories[0]["id"],
             )
         thing.merge(event.set)
+        if event.set.rle is not UNSET:
+            thing.unread = False  # the mask of the record is no longer wanted
         self._texts.pop(event.object, None)
         self._last.pop(event.client, None)
         self._last[event.client] = event.n  # the latest client stands last
@@ -235,12 +266,13 @@ class Store:
                         self._texts[key] = self._text(thing)
                     if (text := self._texts[key]) is not None:
                         texts.append(text)
-                    else:
+                    if text is None or thing.unread:
                         others.append(msgspec.to_builtins(thing))
                 notes = {
                     "journal": self.journal.identity,
                     "file": self.journal.path.name,
                     "upto": upto,
+                    "files": self._files,
                     "clients": dict(self._last),
                     "order": list(self.things),
                     "others": others,
@@ -254,7 +286,17 @@ class Store:
         place = self.place_of.get(thing.image)
         if place is None:
             return None
-        record = record_of(thing, self.pictures[place].size)
+        picture = self.pictures[place]
+        if thing.unread:
+            is_whole = picture.base and thing.status == "done"
+            return json_text(unread_record(thing)) if is_whole else None
+        size = picture.size
+        if picture.fault:  # read earlier, gone now
+            sides = [picture.base.get(side) for side in ("height", "width")]
+            if not all(map(is_length, sides)):
+                return None
+            size = (picture.base["height"], picture.base["width"])
+        record = record_of(thing, size)
         return None if record is None else json_text(record)
 
     def close(self) -> None:
@@ -266,3 +308,12 @@ class Store:
 
 def _journal_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal.jsonl")
+
+
+def _give(files: dict[str, int | str], pairs: Iterable[tuple[str, int | str]]) -> None:
+    """Adds names with their ids; neither a name nor an id is given twice."""
+    taken = set(files.values())
+    for name, number in pairs:
+        if name not in files and number not in taken:
+            files[name] = number
+            taken.add(number)

@@ -1,5 +1,6 @@
 """The routes answer the page of the person with the token, and nobody else."""
 
+import asyncio
 import io
 import os
 import random
@@ -283,3 +284,29 @@ def nonsense(rng):
         value(),
     )
     return rng.choice(bodies)
+
+
+def test_a_snapshot_that_fails_in_any_way_is_told_and_tried_again(
+    served, monkeypatch, caplog
+):
+    turns = []
+
+    def failing():
+        turns.append(1)
+        if len(turns) == 1:
+            raise TypeError("a bug")
+
+    async def at_once(seconds):
+        if len(turns) == 1:
+            seen.append(served.service._snapshot_fault)
+        if len(turns) == 2:
+            raise asyncio.CancelledError
+        served.service._saved_at = -1e9
+
+    seen = []
+    monkeypatch.setattr(served.store, "snapshot", failing)
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(served.service._save_now_and_then())
+    assert seen == ["clicks.json was not written: TypeError: a bug"]
+    assert "was not written" in caplog.text and not served.service._snapshot_fault

@@ -38,6 +38,15 @@ def test_four_clicks_are_an_annotation_that_the_reader_takes(open_store, task):
     assert item.image_path.endswith("a.png")
 
 
+def test_a_click_within_a_pixel_of_the_image_is_taken_and_clamped(open_store, task):
+    store = open_store()
+    beyond = [*FOUR[:3], (40.0, 14.0)]
+    store.add(events_of(("click", "o1", {"clicks": beyond, "status": "done"})))
+    store.snapshot()
+    (record,) = json.loads(task.out.read_text())["annotations"]
+    assert record["extreme_points"][3] == [39, 14]
+
+
 def test_clicks_in_any_order_are_written_in_ours(open_store, task):
     store = open_store()
     mixed = [FOUR[2], FOUR[0], FOUR[3], FOUR[1]]
@@ -91,6 +100,76 @@ def test_an_image_keeps_its_id_when_others_are_added(open_store, task):
     again = open_store()
     names = {each.id: each.name for each in again.pictures}
     assert names == {1: "a.png", 2: "b.png", 3: "street/c.png", 4: "aa.png"}
+
+
+def written(task):
+    made = json.loads(task.out.read_text())
+    known = {each["id"]: each["file_name"] for each in made["images"]}
+    return known, [known[each["image_id"]] for each in made["annotations"]]
+
+
+def start_without(open_store, task, name):
+    """Starts and stops without a file, then puts it back; returns what it wrote."""
+    path = task.folder / name
+    data = path.read_bytes()
+    path.unlink()
+    store = open_store()
+    store.close()
+    path.write_bytes(data)
+    return store.remarks, written(task)
+
+
+def test_an_image_that_is_missing_at_one_start_keeps_its_id_and_objects(
+    open_store, task
+):
+    store = open_store()
+    store.add(events_of(*clicked(), image=3))
+    store.close()
+    remarks, (known, annotated) = start_without(open_store, task, "street/c.png")
+    assert known == {1: "a.png", 2: "b.png"} and annotated == []
+    assert "cannot be read: 1, with 1 objects" in remarks[0]
+    (task.folder / "bb.png").write_bytes((task.folder / "a.png").read_bytes())
+    again = open_store()
+    known, annotated = written(task)
+    assert known == {1: "a.png", 2: "b.png", 3: "street/c.png", 4: "bb.png"}
+    assert annotated == ["street/c.png"] and not again.remarks
+
+
+def test_the_id_of_an_image_that_is_missing_goes_to_no_other(open_store, task):
+    open_store().close()
+    (task.folder / "street/c.png").unlink()
+    open_store().close()
+    (task.folder / "bb.png").write_bytes((task.folder / "a.png").read_bytes())
+    open_store()
+    assert written(task)[0] == {1: "a.png", 2: "b.png", 4: "bb.png"}
+
+
+def test_an_image_that_cannot_be_read_at_one_start_keeps_its_objects(open_store, task):
+    store = open_store()
+    store.add(events_of(*clicked(), image=2))
+    store.close()
+    path = task.folder / "b.png"
+    data = path.read_bytes()
+    path.write_bytes(data[:20])
+    open_store().close()
+    assert written(task) == ({1: "a.png", 3: "street/c.png"}, [])
+    path.write_bytes(data)
+    open_store()
+    assert written(task)[1] == ["b.png"]
+
+
+def test_a_file_without_names_takes_them_from_its_journal(open_store, task):
+    store = open_store()
+    store.add(events_of(*clicked(), image=3))
+    store.close()
+    start_without(open_store, task, "street/c.png")
+    made = json.loads(task.out.read_text())
+    del made["info"]["exits_jax"]["annotate"]["files"]  # as written earlier
+    task.out.write_text(json.dumps(made))
+    (task.folder / "bb.png").write_bytes((task.folder / "a.png").read_bytes())
+    open_store()
+    known, annotated = written(task)
+    assert known[3] == "street/c.png" and annotated == ["street/c.png"]
 
 
 def test_an_event_that_is_sent_again_changes_nothing(open_store):
@@ -173,7 +252,7 @@ def test_an_older_journal_beside_a_newer_file_is_refused(open_store):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"clicks": [(40, 3)]}, "outside its 40x30 image"),
+        ({"clicks": [(40.5, 3)]}, "outside its 40x30 image"),
         ({"category": 9}, "no class"),
         ({"rle": {"size": (30, 40), "counts": "1"}}, "counts sum"),
         ({"rle": {"size": (3, 4), "counts": "<"}}, "size"),

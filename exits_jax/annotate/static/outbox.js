@@ -18,7 +18,8 @@ async function opened() {
 }
 
 export class Outbox {
-  // onChange({state, waiting, message}): "saved", "saving", "waiting" or "readonly".
+  // onChange({state, waiting, message}): "saved", "saving", "waiting", "readonly" or
+  // "refused": an event was lost, which stays so until the page is loaded again.
   constructor(client, journal, onChange) {
     Object.assign(this, {client, journal, onChange});
     this.queue = [];
@@ -27,6 +28,7 @@ export class Outbox {
     this.isSending = false;
     this.canWrite = false;
     this.message = "";
+    this.refused = ""; // why an event was not taken
   }
 
   // Takes over what an earlier loading of this page could not deliver.
@@ -85,13 +87,13 @@ export class Outbox {
           events: entries.map((entry) => entry.event),
         });
       } catch (error) {
-        if (error instanceof Refusal && error.status === 400) {
+        if (error instanceof Refusal && [400, 413].includes(error.status)) {
           if (entries.length > 1) {
             alone = true; // find the one that is refused
             continue;
           }
-          this.message = `Refused: ${error.message}`;
-          console.warn(this.message, entries[0].event);
+          this.refused = `A change was refused and is not saved: ${error.message}`;
+          console.warn(this.refused, entries[0].event);
         } else {
           this.fail(error);
           break;
@@ -129,9 +131,11 @@ export class Outbox {
   tell() {
     const waiting = this.queue.length;
     let state = waiting ? "saving" : "saved";
+    if (this.refused) state = "refused";
     if (waiting && this.failures) state = "waiting";
     if (!this.canWrite) state = "readonly";
     if (!this.failures && state !== "readonly") this.message = "";
-    this.onChange({state, waiting, message: this.message, savedAt: this.savedAt});
+    const message = [this.refused, this.message].filter(Boolean).join(" ");
+    this.onChange({state, waiting, message, savedAt: this.savedAt});
   }
 }

@@ -103,9 +103,13 @@ export function showSaved({state, waiting, message, savedAt}) {
     saving: "saving",
     waiting: `not saved, ${events}`,
     readonly: waiting ? `read-only, ${events}` : "read-only",
+    refused: waiting ? `a change is not saved, ${events}` : "a change is not saved",
   }[state];
   pill.title = message;
   $("take").hidden = state !== "readonly";
+  if (state === "refused") {
+    say(`${message} Load the page again to see what is saved.`, true);
+  }
   if (state === "waiting") {
     const kept = `${waiting} event${waiting === 1 ? " is" : "s are"} kept in this tab`;
     say(message === "The server has stopped."
