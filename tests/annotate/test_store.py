@@ -324,14 +324,10 @@ def test_kill_9_loses_nothing_that_was_answered(open_store, task, lines):
 def test_a_full_disk_loses_nothing_that_was_answered(open_store, task):
     limit = 20_000  # bytes a file may have; what is beyond fails as on a full disk
 
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     # Python would leave compiled modules that are cut off there.
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    with started(
-        task, preexec_fn=small_files, stderr=subprocess.PIPE, env=env
-    ) as process:
+    with started(task, stderr=subprocess.PIPE, env=env) as process:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
         out, err = process.communicate(timeout=120)
     answered = [int(line) for line in out.splitlines()[1:]]
     assert len(answered) > 5 and "File too large" in err

@@ -240,7 +240,7 @@ def test_real_photographs_have_no_problem(tmp_path, capsys, name):
     config.data.images = str(data / "images")
     assert validation.run(config, "validate") == exit_status.OK
     said = capsys.readouterr().err
-    assert "annotations can be used" in said and "problems" not in said
+    assert "objects can be used" in said and "problems" not in said
     found = validation.report(tmp_path / "run")
     counts = found["counts"]
     assert counts["points_from_masks"] + counts["crowds"] == counts["annotations"]
