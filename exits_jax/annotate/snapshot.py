@@ -122,7 +122,9 @@ def thing_of(record: dict[str, Any]) -> Thing:
     if rle is not None and "score" in marks:
         fields = {name: marks.get(name) for name in Quality.__struct_fields__}
         quality = msgspec.convert(fields, Quality)
-    own = ("id", "image_id", "category_id", "exits", "segmentation", "area", "score")
+    own = {"id", "image_id", "category_id", "exits", "segmentation", "area"}
+    if quality is not None:  # a score of others, without our marks, stays theirs
+        own.add("score")
     return Thing(
         key=marks["key"],
         id=record["id"],

@@ -137,3 +137,15 @@ def test_a_box_of_no_use_is_replaced_by_that_of_the_mask(open_store, masks, box)
     open_store(task)
     _, record = json.loads(task.out.read_text())["annotations"]
     assert record["bbox"] == [5, 5, 15, 15]
+
+
+def test_the_score_of_masks_of_others_outlives_any_number_of_starts(open_store, masks):
+    def of_others(source):
+        for record in source["annotations"]:
+            del record["exits"]
+
+    task, _ = masks(of_others)
+    for _ in range(3):
+        open_store(task).close()
+        made = json.loads(task.out.read_text())["annotations"]
+        assert [record["score"] for record in made] == [0.4, 0.4]
