@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 
 from exits_jax.data.records import AnnotationError, fault
+from exits_jax.files.atomic import whole_path
 
 _VERSION = 1
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
 
 class Journal:
@@ -41,14 +43,10 @@ class Journal:
             "journal": os.urandom(8).hex(),
             **header,
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(header) + b"\n")
-        temporary.chmod(0o600)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        os.fsync(descriptor)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-        return cls(path, descriptor, header, 0)
+        with whole_path(path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_bytes(msgspec.json.encode(header) + b"\n")
+        return cls(path, os.open(path, _APPENDING), header, 0)
 
     @classmethod
     def reopen(cls, path: Path) -> tuple["Journal", list[dict[str, Any]], int]:
@@ -61,7 +59,7 @@ class Journal:
             AnnotationError: If another line is broken (E101); names it.
         """
         header, lines, end = read_journal(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = os.open(path, _APPENDING)
         cut = os.fstat(descriptor).st_size - end
         if cut:
             os.ftruncate(descriptor, end)
@@ -123,11 +121,3 @@ def _broken(name: str, why: object) -> AnnotationError:
         f"{name} is broken ({why}): it was changed after it was written. Mend or "
         "remove that line; what follows it is not lost.",
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

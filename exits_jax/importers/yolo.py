@@ -76,8 +76,8 @@ def _listed(path: Path) -> dict[int, str]:
 def _of_yaml(path: Path) -> dict[int, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        if len(text) > _MAX_BYTES or "&" in text:  # anchors could unfold without end
-            raise fault("E102", f"{path} is too large, or has anchors.")
+        if len(text) > _MAX_BYTES or _has_aliases(text):  # could unfold without end
+            raise fault("E102", f"{path} is too large, or has aliases.")
         content: Any = yaml.load(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, AnnotationError):
@@ -94,6 +94,12 @@ def _of_yaml(path: Path) -> dict[int, str]:
     if "kpt_shape" in fields:
         raise fault("E102", f"{path} is of poses (kpt_shape); boxes or outlines are.")
     return {key: str(name) for key, name in names.items()}
+
+
+def _has_aliases(text: str) -> bool:
+    """Whether a YAML repeats a part of itself; `&` and `*` may stand in names, too."""
+    events = yaml.parse(text, Loader=yaml.CSafeLoader)
+    return any(isinstance(event, yaml.AliasEvent) for event in events)
 
 
 def _file_items(file: Path, root: Path, names: dict[int, str]) -> Items:

@@ -75,8 +75,10 @@ def stored_labels(
     }
     key = json.loads(json_text(key))
     folder = workdir / "labels"
+    if _has_begun(workdir):
+        _refuse_others(folder, key)  # every process, or those that wait would hang
     if jax.process_index() == 0:
-        _begin(folder, key, has_begun=_has_begun(workdir))
+        _begin(folder, key)
     _wait("labels are begun")
     if not (folder / "labels.npy").exists():
         check_walk(config, encoder, objects)
@@ -94,23 +96,32 @@ def _has_begun(workdir: Workdir) -> bool:
     return not workdir.is_finished("train") and any(saved.glob("[0-9]*"))
 
 
-def _begin(folder: Path, key: dict[str, Any], *, has_begun: bool) -> None:
-    """An empty folder, or the one of an earlier run with the same key."""
+def _made_by(folder: Path) -> dict[str, Any]:
+    """The key of the labels in a folder; empty if there are none."""
     note = folder / "made_by.json"
-    before = json.loads(note.read_text()) if note.exists() else None
-    if before == key:
-        return
-    if before and has_begun:
-        differ = [name for name in key if before.get(name) != key[name]]
+    return json.loads(note.read_text()) if note.exists() else {}
+
+
+def _refuse_others(folder: Path, key: dict[str, Any]) -> None:
+    """Raises ConfigError if the labels that are there have another key."""
+    before = _made_by(folder)
+    differ = [name for name in key if before and before.get(name) != key[name]]
+    if differ:
         raise ConfigError(
             f"The training in {folder.parent} began on labels that other values made "
             f"(different: {', '.join(differ)}). Go on with the values of before, or "
             "train again with --redo=train."
         )
+
+
+def _begin(folder: Path, key: dict[str, Any]) -> None:
+    """An empty folder, or the one of an earlier run with the same key."""
+    if _made_by(folder) == key:
+        return
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "parts").mkdir(parents=True)
-    write_json(note, key)
+    write_json(folder / "made_by.json", key)
 
 
 def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None:

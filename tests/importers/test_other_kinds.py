@@ -91,6 +91,18 @@ def test_five_numbers_of_yolo_are_a_box(tmp_path):
     assert item.box == pytest.approx((0.4, 0.3, 0.6, 0.7))
 
 
+def test_signs_of_yaml_may_stand_in_the_names_of_yolo(tmp_path):
+    names = 'names: ["salt & pepper", "a * b"]\n'
+    (item,) = labels(tmp_path, "0 0.5 0.5 0.2 0.4", names=names)
+    assert item.category == "salt & pepper"
+
+
+def test_a_yaml_that_unfolds_is_refused(tmp_path):
+    names = "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n"
+    with pytest.raises(AnnotationError, match="has aliases"):
+        labels(tmp_path, "0 0.5 0.5 0.2 0.4", names=names)
+
+
 def test_an_outline_of_yolo_gives_its_extreme_vertices(tmp_path):
     (item,) = labels(tmp_path, "0 .1 .3 .2 .1 .4 .3 .3 .5 .15 .4")
     assert item.clicks == ((0.2, 0.1), (0.1, 0.3), (0.3, 0.5), (0.4, 0.3))
