@@ -53,7 +53,9 @@ def main(argv: list[str]) -> None:
     else:
         facts = _compiled(int(_PER_CHIP.value))
     config = given()
-    flops = step_flops(sizes_of(config), remat=config.model.remat)
+    flops = step_flops(
+        sizes_of(config), remat=config.model.remat, attention=facts["attention"]
+    )
     result = report(facts, target_named(_TARGET.value), flops, config)
     print(lines(result))
     if _JSON.value:
