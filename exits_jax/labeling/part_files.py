@@ -16,12 +16,13 @@ import ml_collections as mlc
 import numpy as np
 
 import exits_jax
+from exits_jax.data.records import Problem
 from exits_jax.files.atomic import whole_file
 from exits_jax.files.json_files import json_text
-from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance, Skip
+from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance
 from exits_jax.run.workdir import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 UNREADABLE = ("E110", "E111", "E113", "E114")  # codes of images that gave no crop
 _MAX_HEADER = 2**16  # characters; a file without line breaks is not read whole
 
@@ -109,7 +110,7 @@ def write_part(
     for position, outcome in outcomes:
         kind, fields = type(outcome).__name__, outcome._asdict()
         lines.append(json_text([position, kind, fields]) + "\n")
-        num_unreadable += isinstance(outcome, Skip) and outcome.code in UNREADABLE
+        num_unreadable += isinstance(outcome, Problem) and outcome.code in UNREADABLE
     if len(lines) != len(parts.rows(part)):
         raise RuntimeError(
             f"Part {part} of {parts.split} has {len(parts.rows(part))} objects, but "
@@ -153,7 +154,7 @@ def read_parts(
         rows = parts.rows(part)
         wanted = positions[rows.start : rows.stop]
         for position, outcome in _read_lines(parts.path(part), wanted):
-            is_lost = isinstance(outcome, Skip) and outcome.code in UNREADABLE
+            is_lost = isinstance(outcome, Problem) and outcome.code in UNREADABLE
             if is_lost or not unreadable_only:
                 yield position, outcome
 
@@ -247,7 +248,7 @@ def _refuse_unexpected(parts: Parts, path: Path) -> None:
 
 def _read_lines(path: Path, positions: np.ndarray) -> Iterator[tuple[int, Outcome]]:
     """The outcomes of a part, which must be those of the given places."""
-    kinds = {"PseudoInstance": PseudoInstance, "Skip": Skip}
+    kinds = {"PseudoInstance": PseudoInstance, "Problem": Problem}
     with path.open("rb") as file:
         next(file)  # the header
         count = 0

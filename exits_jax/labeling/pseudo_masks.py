@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from pycocotools import mask as coco_mask
 
 from exits_jax.data import rle as run_lengths
+from exits_jax.data.records import Problem
 from exits_jax.files.digests import sha256_of
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
 
@@ -31,15 +32,7 @@ class PseudoInstance(NamedTuple):
     flags: tuple[str, ...]
 
 
-class Skip(NamedTuple):
-    """Why an annotation is left out."""
-
-    annotation_id: int | str | None  # None where the record has no usable one
-    code: str
-    message: str
-
-
-Outcome = PseudoInstance | Skip
+Outcome = PseudoInstance | Problem
 
 
 @runtime_checkable
@@ -133,7 +126,7 @@ class _Records:
     """The records of the source that stay, in their order, as JSON texts."""
 
     def __init__(self, source: Source, outcomes: Iterable[tuple[int, Outcome]]):
-        self.skipped: list[Skip] = []
+        self.skipped: list[Problem] = []
         self.num_masks = self.num_crowds = 0
         self._source = source
         self._outcomes = iter(outcomes)
@@ -187,7 +180,7 @@ def _check_owner(record: Any, position: int, outcome: Any) -> None:
             f"what became of it names {outcome.annotation_id}. Was the annotation file "
             "changed after it was prepared?"
         )
-    if isinstance(outcome, Skip):
+    if isinstance(outcome, Problem):
         return
     name = f"Annotation {outcome.annotation_id}"
     if run_lengths.area(outcome.rle) == 0:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import base
+from exits_jax.data.records import Problem
 from exits_jax.labeling.part_files import (
     Parts,
     count_unreadable,
@@ -16,7 +17,7 @@ from exits_jax.labeling.part_files import (
     remove_parts,
     write_part,
 )
-from exits_jax.labeling.pseudo_masks import PseudoInstance, Skip
+from exits_jax.labeling.pseudo_masks import PseudoInstance
 from exits_jax.run.fingerprints import (
     digest_of_folder,
     digest_of_params,
@@ -39,7 +40,7 @@ def outcome(row):
 
 
 def lost(row):
-    return Skip(100 + row, "E111", f"Annotation {row}: no file")
+    return Problem(100 + row, "E111", f"Annotation {row}: no file")
 
 
 def write(parts, *numbers, make=outcome):
