@@ -5,6 +5,7 @@ what decided them: the parameters, the fields of the configuration, the prepared
 objects. Files of other parameters or fields are refused, so that no JSON mixes them.
 """
 
+import hashlib
 import json
 import operator
 import re
@@ -22,7 +23,7 @@ from exits_jax.files.json_files import json_text
 from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance
 from exits_jax.run.workdir import ConfigError
 
-FORMAT = 2
+FORMAT = 3
 UNREADABLE = ("E110", "E111", "E113", "E114")  # codes of images that gave no crop
 _MAX_HEADER = 2**16  # characters; a file without line breaks is not read whole
 
@@ -33,6 +34,7 @@ class Header(NamedTuple):
     made_by: dict[str, Any]  # what must be equal for the part to be kept
     num_unreadable: int  # objects whose image could not be read
     num_bytes: int  # of all further lines
+    sha256: str  # of the same
 
 
 class Parts(NamedTuple):
@@ -116,10 +118,12 @@ def write_part(
             f"Part {part} of {parts.split} has {len(parts.rows(part))} objects, but "
             f"{len(lines)} outcomes were made."
         )
-    header = Header(_made_by(parts, part), num_unreadable, sum(map(len, lines)))
+    text = "".join(lines)  # in ASCII
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    header = Header(_made_by(parts, part), num_unreadable, len(text), digest)
     with whole_file(parts.path(part)) as file:
         file.write(json_text(header._asdict()) + "\n")
-        file.writelines(lines)
+        file.write(text)
 
 
 def count_unreadable(parts: Parts) -> int:
@@ -214,6 +218,10 @@ def _checked_header(parts: Parts, part: int) -> Header:
     num_bytes = path.stat().st_size - offset
     if num_bytes != header.num_bytes:
         raise _broken(path, f"it holds {num_bytes} of {header.num_bytes} bytes")
+    with path.open("rb") as file:
+        file.seek(offset)
+        if hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
+            raise _broken(path, "it was changed since it was written")
     return header
 
 
@@ -225,7 +233,7 @@ def _read_header(path: Path) -> tuple[Header, int]:
         header = Header(**json.loads(line))
     except TypeError as error:
         raise ValueError(str(error)) from error
-    kinds = (dict, int, int)
+    kinds = (dict, int, int, str)
     if not all(type(value) is kind for value, kind in zip(header, kinds)):
         raise ValueError("its fields have other types.")
     return header, len(line)

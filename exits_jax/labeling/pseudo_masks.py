@@ -16,8 +16,8 @@ from pycocotools import mask as coco_mask
 
 from exits_jax.data import rle as run_lengths
 from exits_jax.data.records import Problem
-from exits_jax.files.digests import sha256_of
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
+from exits_jax.files.seals import Damaged, fault_of_file, read_json, seal_of
 
 
 class PseudoInstance(NamedTuple):
@@ -111,15 +111,32 @@ def write_coco(
         "crowds_kept": records.num_crowds,
         "skipped": len(records.skipped),
     }
-    files = {
-        name: {
-            "sha256": sha256_of(folder / name),
-            "bytes": (folder / name).stat().st_size,
-        }
-        for name in ("pseudo_masks.json", "skipped.json")
-    }
+    names = ("pseudo_masks.json", "skipped.json")
+    files = {name: seal_of(folder / name) for name in names}
     manifest = {"files": files, "counts": counts, "exits_jax": info}
     write_json(folder / "manifest.json", manifest)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raises Damaged if `pseudo_masks.json` is not the file that `write_coco` wrote.
+
+    Args:
+        folder: Where it lies, with its manifest.
+    """
+    path, manifest = folder / "pseudo_masks.json", folder / "manifest.json"
+    again = "Bring back a copy, or make the masks again with --redo=generate."
+    try:
+        files = read_json(manifest, dict).get("files")
+        seal = files.get(path.name) if isinstance(files, dict) else None
+    except FileNotFoundError:
+        raise Damaged(
+            f"{manifest} is missing, which vouches for {path}. {again}"
+        ) from None
+    except Damaged as error:
+        raise Damaged(f"{error} {again}") from None
+    fault = fault_of_file(path, seal)
+    if fault is not None:
+        raise Damaged(f"{path} {fault} (as {manifest} says). {again}")
 
 
 class _Records:
