@@ -12,7 +12,7 @@ from exits_jax.batch import Batch
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError, Instance
+from exits_jax.data.records import AnnotationError, Instance, fault
 from exits_jax.data.table import Instances
 from exits_jax.labeling.model_source import walk_encoder
 from exits_jax.run.extractor import extractor
@@ -140,6 +140,25 @@ def true_mask_of(truth: Mapping[Any, Any], item: Instance) -> np.ndarray | None:
         return decode_mask(truth[item.annotation_id], *item.image_size)
     except (KeyError, AnnotationError):
         return None
+
+
+def pseudo_mask_of(pseudo: Mapping[Any, Any], item: Instance) -> np.ndarray:
+    """The object's pseudo mask, bool [h, w]; empty if it has none.
+
+    Raises:
+        AnnotationError: It is not as `generate` writes masks: somebody changed it.
+    """
+    if item.annotation_id not in pseudo:
+        return np.zeros(item.image_size, bool)
+    try:
+        return decode_mask(pseudo[item.annotation_id], *item.image_size)
+    except AnnotationError as error:
+        problem = error.problems[0]
+        raise fault(
+            problem.code,
+            f"The pseudo mask of annotation {item.annotation_id!r:.80} cannot be used: "
+            f"{problem.message} Make the masks again with --redo=generate.",
+        ) from error
 
 
 def crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:

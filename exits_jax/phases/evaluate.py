@@ -10,7 +10,6 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data import rle
 from exits_jax.data.coco_file import ById, CocoFile, Records
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, Instance
@@ -19,7 +18,12 @@ from exits_jax.evaluation import iou
 from exits_jax.evaluation.baselines import box_mask, grabcut_mask, octagon_mask
 from exits_jax.evaluation.listed_objects import ObjectLists, object_lists
 from exits_jax.evaluation.pictures import draw_pictures, spread
-from exits_jax.evaluation.point_quality import finder, point_quality, points_in_words
+from exits_jax.evaluation.point_quality import (
+    finder,
+    point_quality,
+    points_in_words,
+    pseudo_mask_of,
+)
 from exits_jax.evaluation.reliability import reliability
 from exits_jax.evaluation.scores import scored, scores_in_words
 from exits_jax.evaluation.verdict import OCTAGON, verdict
@@ -257,8 +261,8 @@ def _measure(
                 num_unreadable += 1  # an unreadable true mask cannot be compared
                 continue
             masks = {
-                OURS: _mask_of(pseudo, item),
-                **{name: _mask_of(masks, item) for name, masks in others.items()},
+                OURS: pseudo_mask_of(pseudo, item),
+                **{name: pseudo_mask_of(masks, item) for name, masks in others.items()},
                 "box as mask": box_mask(item.box, item.image_size),
             }
             if has_clicks:
@@ -327,9 +331,3 @@ def _pseudo_masks(folder: Path) -> Records:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `exits-jax generate` first.")
     return CocoFile.read(path).annotations
-
-
-def _mask_of(pseudo: Masks, item: Instance) -> np.ndarray:
-    if item.annotation_id not in pseudo:
-        return np.zeros(item.image_size, bool)
-    return rle.decode(pseudo[item.annotation_id])
