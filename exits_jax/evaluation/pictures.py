@@ -59,7 +59,7 @@ def draw_pictures(
     size = config.crop.size
     found = look_at(config, find, chosen, name="drawing pictures")
     panels = []
-    for item, seen in zip(chosen, found, strict=True):
+    for item, seen in found:
         window = Window(*(int(edge) for edge in seen["window"]))
         mask = pseudo_mask_of(pseudo, item)
         true_mask = true_mask_of(truth, item)
@@ -81,6 +81,8 @@ def draw_pictures(
                 extent=(window.x1 - window.x0, window.y1 - window.y0),
             )
         )
+    if not panels:
+        return
     encoder = encoder_config(config, role="generator")
     method = method_name(config)
     model = described(encoder.dim, encoder.depth)

@@ -10,9 +10,11 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
+from exits_jax.data.annotations import enforce
 from exits_jax.data.coco_file import ById, CocoFile, Records
+from exits_jax.data.images import ImageError
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError, Instance
+from exits_jax.data.records import AnnotationError, Instance, Problem
 from exits_jax.data.table import Instances
 from exits_jax.evaluation import iou
 from exits_jax.evaluation.baselines import box_mask, grabcut_mask, octagon_mask
@@ -77,7 +79,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
     Every true mask counts: an object without a pseudo mask has IoU 0. Crowd regions,
     what `prepare` left out and objects with a side of `data.min_side_px` or less do
-    not count. On several processes the first does all of this.
+    not count, nor with `data.on_bad=skip` those whose image is needed and cannot be
+    read any more. On several processes the first does all of this.
+
+    Raises:
+        TooManySkipped: Their share exceeds `data.max_skip_fraction`.
     """
     if not begin(config, workdir, "evaluate"):
         return
@@ -248,8 +254,20 @@ def _measure(
 ) -> list[Measured]:
     """Every object that has a true mask, image by image: each decoded once."""
     has_clicks = bool(objects.has_points.any())
+    gone: list[Problem] = []
 
     def measure_image(rows: np.ndarray) -> tuple[list[Measured], int]:
+        try:
+            return measure_objects(rows)
+        except (ImageError, FileNotFoundError) as error:
+            if config.data.on_bad == "error":
+                raise
+            code = getattr(error, "code", "E111")
+            ids = (objects[row].annotation_id for row in rows.tolist())
+            gone.extend(Problem(identity, code, str(error)) for identity in ids)
+            return [], 0
+
+    def measure_objects(rows: np.ndarray) -> tuple[list[Measured], int]:
         image, found, num_unreadable = None, [], 0
         for row in rows.tolist():
             item = objects[row]
@@ -289,6 +307,16 @@ def _measure(
             "%d of %d true masks cannot be read: their objects are not evaluated",
             num_unreadable,
             num_unreadable + len(measured),
+        )
+    if gone:
+        name, limit = "evaluate", config.data.max_skip_fraction
+        enforce(gone, len(objects), name, config.data.on_bad, limit)
+        _logger.warning(
+            "the images of %d of %d objects cannot be read any more: these are not "
+            "evaluated; of the first: %s",
+            len(gone),
+            len(objects),
+            gone[0].message,
         )
     return measured
 
