@@ -105,7 +105,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     others = {}
     if encoder is not None:
         others[WALK_ALONE] = _walk_masks(config, encoder, objects, split)
-    lists = object_lists(config, source)
+    lists = object_lists(config, source, objects)
     measured = _measure(config, objects, truth, pseudo, others, lists)
     if measured:
         rows = np.array([found.row for found in measured])
