@@ -226,8 +226,8 @@ def _rle(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise fault("E211", f"its mask is {_shown(value)}; expected an RLE.")
     size, counts = value.get("size"), value.get("counts")
-    is_pair = isinstance(size, list | tuple) and len(size) == 2
-    if not is_pair or not all(map(is_length, size)):
+    sides = size if isinstance(size, list | tuple) else ()
+    if len(sides) != 2 or not all(map(is_length, sides)):
         raise fault(
             "E211", f"the size of its RLE is {_shown(size)}; expected [height, width]."
         )
@@ -236,7 +236,7 @@ def _rle(value: Any) -> dict[str, Any]:
     is_list = isinstance(counts, list) and all(type(run) is int for run in counts)
     if not isinstance(counts, str) and not is_list:
         raise fault("E211", f"the counts of its RLE are {_shown(counts)}.")
-    return {"size": list(map(int, size)), "counts": counts}
+    return {"size": list(map(int, sides)), "counts": counts}
 
 
 def _shown(value: Any) -> str:
