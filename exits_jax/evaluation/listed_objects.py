@@ -108,8 +108,7 @@ def _masks_of(
         image_id: Any = record.get("image_id")
         is_known = is_id(image_id) and image_id in rows
         image = source.images[rows[image_id]] if is_known else {}
-        height, width = image.get("height"), image.get("width")
-        if not is_length(height) or not is_length(width):
-            height = width = 0
+        sides: list[Any] = [image.get("height"), image.get("width")]
+        height, width = sides if all(map(is_length, sides)) else (0, 0)
         found[identity] = record.get("segmentation"), height, width
     return found
