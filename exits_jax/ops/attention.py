@@ -20,7 +20,7 @@ KEPT = "attention"  # name of what a backward pass need not make again
 KEPT_PRIMITIVES = ("dot_product_attention_fwd_wrapper",)  # cuDNN's carries no name
 _PART = 4  # heads whose scores stay on the core of a TPU together
 _LANES = 128  # a kernel of TPUs takes a multiple of them of tokens
-_BLOCK = 384  # tokens that such a kernel holds at a time, at most
+_BLOCK = 1152  # tokens that such a kernel holds at a time, at most
 
 
 def together(
@@ -214,8 +214,9 @@ def _splash_kernel(length: int, heads: int, interpret: bool) -> tuple[Any, Any]:
         splash_attention_mask as masks,
     )
 
-    block = min(_BLOCK, -(-length // _LANES) * _LANES)
-    padded = -(-length // block) * block
+    count = -(-length // _BLOCK)
+    block = -(-length // (count * _LANES)) * _LANES
+    padded = count * block
     attend = kernel.make_splash_mha(
         mask=masks.MultiHeadMask([masks.FullMask((padded, padded))] * heads),
         block_sizes=kernel.BlockSizes(
