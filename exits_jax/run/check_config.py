@@ -119,7 +119,7 @@ def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:
 def _faults_of_attention(encoder: VitConfig) -> list[str]:
     """A named way of attending that the devices at hand, or the heads, do not allow."""
     name = encoder.attention
-    head_dim = encoder.dim // encoder.heads
+    head_dim = encoder.dim // max(encoder.heads, 1)
     reason = lack(name, device(), dtype=encoder.dtype, head_dim=head_dim)
     return [f"model.attention = {name!r}: {name} {reason}."] if reason else []
 
