@@ -17,7 +17,7 @@ from exits_jax.cli import flags, help
 from exits_jax.cli.commands import COMMANDS
 from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
-from exits_jax.files.words import did_you_mean
+from exits_jax.files.words import did_you_mean, fail
 
 
 def console(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +26,7 @@ def console(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_status.USAGE
+        return fail(error, exit_status.USAGE)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from exits_jax.data.foreign_files import foreign_kind
 from exits_jax.files.retries import retrying
+from exits_jax.files.words import printable
 
 # Formats whose readers do nothing but decode; an EPS, for one, would be executed.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -172,12 +173,6 @@ def image_remarks(path: str | Path) -> tuple[str, ...]:
             "first_frame_only": _has_frames(image),
         }
     return tuple(name for name in IMAGE_REMARKS if found[name])
-
-
-def printable(text: object) -> str:
-    """The text on one line, fit for a terminal: control characters are escaped."""
-    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return "".join(shown)
 
 
 def _existing(path: str | Path) -> Path:

@@ -19,6 +19,7 @@ from exits_jax.exit_status import (
     TRY_AGAIN,
     USAGE,
 )
+from exits_jax.files.words import fail, lines
 from exits_jax.run.check_weights import WeightsError
 from exits_jax.run.child import ChildEnded
 from exits_jax.run.workdir import ConfigError
@@ -28,12 +29,6 @@ from exits_jax.train.loop import InputChanged
 from exits_jax.train.progress import is_for_stderr
 from exits_jax.train.stopping import Preempted
 from exits_jax.train.window import TooManyUnreadable, UnknownMetric
-
-_CONTROLS = {
-    code: f"\\x{code:02x}"
-    for code in (*range(32), *range(127, 160))
-    if chr(code) not in "\n\t"
-}
 
 
 def status_of(action: Callable[[], object]) -> int:
@@ -81,28 +76,18 @@ def status_of(action: Callable[[], object]) -> int:
     return OK
 
 
-def fail(reason: object, status: int) -> int:
-    """Says why, and returns the status."""
-    print(f"error: {_escaped(str(reason))}", file=sys.stderr)
-    return status
-
-
 def _of_storage(error: OSError) -> str:
     """What the storage refused, and where."""
     where = f"{error.filename}: " if error.filename is not None else ""
     return f"{where}{error.strerror or error}. Files that were finished are kept."
 
 
-def _escaped(text: str) -> str:
-    """A text in which no name can move the cursor or colour what follows."""
-    return text.translate(_CONTROLS)
-
-
-class _Plain(logging.Formatter):
+class Plain(logging.Formatter):
     """Lines without control characters, whatever the names in them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _escaped(super().format(record))
+        """A record as text."""
+        return lines(super().format(record))
 
 
 def log_to_terminal(*others: logging.Handler) -> None:
@@ -111,7 +96,7 @@ def log_to_terminal(*others: logging.Handler) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(_Plain("%(message)s"))
+    terminal.setFormatter(Plain("%(message)s"))
     terminal.addFilter(is_for_stderr)
     logger.handlers = [terminal, *others]
 
