@@ -187,7 +187,7 @@ def log_to(workdir: Workdir) -> None:
 
 def console() -> None:
     """Entry point of `python -m exits_jax.main`."""
-    sys.exit(command.console())
+    command.entry()
 
 
 if __name__ == "__main__":

@@ -5,13 +5,17 @@ speed of the fastest alternative tried, notices truncation, knows Adobe's invert
 and tolerates the stray bytes that a few photographs of COCO carry.
 """
 
+import contextlib
+import ctypes
 import functools
 import io
+import logging
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from exits_jax.data.foreign_files import foreign_kind
@@ -215,7 +219,18 @@ def _open(file: io.BytesIO | io.BufferedReader, path: str | Path) -> Image.Image
 def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow knows."""
     Image.init()
+    _silence_libtiff()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # likewise
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _silence_libtiff() -> None:
+    """What the library of TIFF finds is raised by Pillow; it prints it, too."""
+    for path in (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libtiff*"):
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(path))
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def _decode(file: io.BytesIO | io.BufferedReader, path: str | Path) -> np.ndarray:
