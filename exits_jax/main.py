@@ -28,7 +28,7 @@ from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmu
 from exits_jax.run.check_config import check_config
 from exits_jax.run.phase_order import sections
 from exits_jax.run.plan import announce
-from exits_jax.run.reported import Plain, log_to_terminal, status_of, stop_logging
+from exits_jax.run.reported import LogFile, log_to_terminal, status_of, stop_logging
 from exits_jax.run.starting_weights import check_files
 from exits_jax.run.workdir import ConfigError, Workdir
 
@@ -180,9 +180,7 @@ def log_to(workdir: Workdir) -> None:
         _logger.setLevel(logging.INFO)
         _logger.propagate = False
         return
-    file = logging.FileHandler(workdir / "log.txt")
-    file.setFormatter(Plain("%(asctime)s %(levelname)s %(message)s"))
-    log_to_terminal(file)
+    log_to_terminal(LogFile(workdir / "log.txt"))
 
 
 def console() -> None:

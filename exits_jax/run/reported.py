@@ -1,9 +1,11 @@
 """What is expected to go wrong, said on stderr without a traceback."""
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 
@@ -88,6 +90,30 @@ class Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """A record as text."""
         return lines(super().format(record))
+
+
+class LogFile(logging.FileHandler):
+    """`log.txt`, which a full disk ends and the run outlives."""
+
+    def __init__(self, path: Path):
+        """Opens the file to write behind what stands there."""
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(Plain("%(asctime)s %(levelname)s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Says once what the storage refused."""
+        logger = logging.getLogger("exits_jax")
+        logger.removeHandler(self)
+        reason = sys.exc_info()[1]
+        self.close()
+        words = reason.strerror if isinstance(reason, OSError) else reason
+        name = self.baseFilename
+        logger.warning("%s cannot be written (%s). The run goes on.", name, words)
+
+    def close(self) -> None:
+        """Closes; what is lost was told."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def log_to_terminal(*others: logging.Handler) -> None:

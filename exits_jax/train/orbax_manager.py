@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -102,21 +101,3 @@ class _NotTwice(logging.Filter):
 
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).addFilter(_NotTwice())
-
-
-def _hook_without_late_words(
-    before: Callable[..., object],
-) -> Callable[..., object]:
-    """A hook for errors that drops those of writers whose save has failed already.
-
-    Threads of tensorstore report to an event loop that orbax has closed by then.
-    """
-
-    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if kind is not RuntimeError or str(error) != "Event loop is closed":
-            before(kind, error, trace)
-
-    return hook
-
-
-sys.excepthook = _hook_without_late_words(sys.excepthook)

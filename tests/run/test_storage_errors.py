@@ -35,6 +35,22 @@ def test_control_characters_of_names_reach_neither_terminal_nor_log(tmp_path, ca
     assert (tmp_path / "log.txt").read_text().endswith(f" WARNING {shown}\n")
 
 
+def test_a_log_on_a_full_disk_is_told_once_and_ends_nothing(tmp_path, capsys):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    main.log_to(Workdir(tmp_path))
+    for number in range(3):
+        logging.getLogger("exits_jax").info("line %d", number)
+    stop_logging()
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert [line for line in (*lines, last) if line.startswith("line")] == [
+        "line 0",
+        "line 1",
+        "line 2",
+    ]
+    told = [line for line in (*lines, last) if "cannot be written" in line]
+    assert len(told) == 1 and "(No space left on device). The run goes on." in told[0]
+
+
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(OSError, match="no regular file"):
