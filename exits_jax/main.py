@@ -25,9 +25,9 @@ from exits_jax.exit_status import USAGE
 from exits_jax.files.words import fail, lines
 from exits_jax.labeling.model_source import adopt_model
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
+from exits_jax.run.announce import announce
 from exits_jax.run.check_config import check_config
 from exits_jax.run.phase_order import sections
-from exits_jax.run.plan import announce
 from exits_jax.run.reported import LogFile, log_to_terminal, status_of, stop_logging
 from exits_jax.run.starting_weights import check_files
 from exits_jax.run.workdir import ConfigError, Workdir

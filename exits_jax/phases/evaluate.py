@@ -34,7 +34,7 @@ from exits_jax.labeling.label import Models, label_objects
 from exits_jax.labeling.model_source import walk_encoder
 from exits_jax.labeling.part_files import part_size
 from exits_jax.labeling.plan import in_blocks
-from exits_jax.labeling.pseudo_masks import PseudoInstance
+from exits_jax.labeling.pseudo_masks import PseudoInstance, refuse_damaged
 from exits_jax.models.params import Params
 from exits_jax.run.from_config import (
     WALK_ALONE,
@@ -45,6 +45,7 @@ from exits_jax.run.from_config import (
     uses_walk,
     walk_options,
 )
+from exits_jax.run.identity import annotation_files, refuse_other
 from exits_jax.run.phase_order import begin
 from exits_jax.run.prepared import instances
 from exits_jax.run.workdir import ConfigError, Workdir
@@ -91,7 +92,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     encoder = walk_encoder(config, workdir) if _has_walk(config) else None
     if jax.process_index() != 0:
         return
-    sources = workdir.facts("prepare")["sources"]
+    sources = annotation_files(workdir)
     split = _split(config, sources)
     folder = workdir.path if split == "train" else workdir / split
     made = _pseudo_masks(folder)
@@ -100,6 +101,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     objects = objects.select(sides.min(axis=1) > config.data.min_side_px)
     covers_box = _share_of_boxes(made, objects)
+    refuse_other(workdir, split)
     source = CocoFile.read(sources[split])
     truth = ById(source.annotations, "segmentation")
     others = {}
@@ -171,7 +173,7 @@ def _walk_masks(
     }
 
 
-def _split(config: mlc.ConfigDict, sources: dict[str, str]) -> str:
+def _split(config: mlc.ConfigDict, sources: Mapping[str, Path]) -> str:
     """The validation split where there is one that has masks, else the other."""
     labeled = [name for name in ("val", "train") if name in config.generate.splits]
     found = [name for name in labeled if name in sources]
@@ -354,8 +356,14 @@ def _share_of_boxes(made: Records, objects: Instances) -> float:
 
 
 def _pseudo_masks(folder: Path) -> Records:
-    """The records of `pseudo_masks.json`."""
+    """The records of `pseudo_masks.json`.
+
+    Raises:
+        Damaged: If the file is not the one that `generate` wrote.
+        FileNotFoundError: If there is none.
+    """
     path = folder / "pseudo_masks.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `exits-jax generate` first.")
+    refuse_damaged(folder)
     return CocoFile.read(path).annotations

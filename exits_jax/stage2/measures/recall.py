@@ -20,8 +20,8 @@ from exits_jax.evaluation.object_lists import (
     read_object_list,
 )
 from exits_jax.labeling.mask_quality import count_parts
-from exits_jax.stage2.annotations import CocoJson
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.annotations import CocoJson
 
 _MIN_SCORE, _MIN_IOU = 0.3, 0.75
 _MIN_PART = 0.05  # share of the mask that makes a part of it
