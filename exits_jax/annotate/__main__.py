@@ -12,6 +12,7 @@ from typing import Any
 from exits_jax.annotate.options import names_of, parser
 from exits_jax.cli.words import UsageError
 from exits_jax.exit_status import BAD_INPUT, FAILED, OK, USAGE
+from exits_jax.files.words import fail
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -40,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             **_facts(args),
         )
     except InUse as error:
-        return _fail(f"{args.out} is in use by {error.owner}.", USAGE)
+        return fail(f"{args.out} is in use by {error.owner}.", USAGE)
     except (AnnotationError, FileNotFoundError) as error:
-        return _fail(error, BAD_INPUT)
+        return fail(error, BAD_INPUT)
     except OSError as error:
-        return _fail(error, FAILED)
+        return fail(error, FAILED)
     return OK
 
 
@@ -112,14 +113,8 @@ def _shown(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _fail(reason: object, status: int) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
-
-
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE)
+        sys.exit(fail(error, USAGE))

@@ -5,17 +5,22 @@ speed of the fastest alternative tried, notices truncation, knows Adobe's invert
 and tolerates the stray bytes that a few photographs of COCO carry.
 """
 
+import contextlib
+import ctypes
 import functools
 import io
+import logging
 import os
 import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from exits_jax.data.foreign_files import foreign_kind
 from exits_jax.files.retries import retrying
+from exits_jax.files.words import printable
 
 # Formats whose readers do nothing but decode; an EPS, for one, would be executed.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -174,12 +179,6 @@ def image_remarks(path: str | Path) -> tuple[str, ...]:
     return tuple(name for name in IMAGE_REMARKS if found[name])
 
 
-def printable(text: object) -> str:
-    """The text on one line, fit for a terminal: control characters are escaped."""
-    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return "".join(shown)
-
-
 def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
@@ -220,7 +219,18 @@ def _open(file: io.BytesIO | io.BufferedReader, path: str | Path) -> Image.Image
 def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow knows."""
     Image.init()
+    _silence_libtiff()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # likewise
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _silence_libtiff() -> None:
+    """What the library of TIFF finds is raised by Pillow; it prints it, too."""
+    for path in (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libtiff*"):
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(path))
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def _decode(file: io.BytesIO | io.BufferedReader, path: str | Path) -> np.ndarray:
