@@ -49,10 +49,12 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     Raises:
         ConfigError: If part files of an earlier run were made with other settings, or
             are broken.
+        Damaged: If what `prepare` wrote is not there any more as it was.
         TooManySkipped: If the images of too many objects cannot be read any more.
     """
     if not begin(config, workdir, "generate"):
         return
+    workdir.refuse_damaged("prepare")  # before hours of labelling, not after
     mesh = make_mesh(devices=jax.local_devices())
     model = of_run(config, workdir)
     models = on_devices(config, model, mesh)
