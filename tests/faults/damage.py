@@ -298,7 +298,7 @@ def main_of_counts() -> int:
             mp_context=get_context("spawn"),
             initializer=_begin,
             initargs=(folder,),
-            max_tasks_per_child=50,
+            max_tasks_per_child=200,
         ) as pool:
             counts = _count(zip(jobs, pool.map(_judge, jobs)), args.log)
     for flips, name in ((False, "damaged files"), (True, "bit flips of checkpoints")):
