@@ -54,7 +54,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """
     if not begin(config, workdir, "generate"):
         return
-    workdir.refuse_damaged("prepare")  # before hours of labelling, not after
+    _refuse_damaged(config, workdir)
     mesh = make_mesh(devices=jax.local_devices())
     model = of_run(config, workdir)
     models = on_devices(config, model, mesh)
@@ -94,6 +94,14 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if jax.process_index() == 0:  # only now: a restart makes no split a second time
         for parts in finished:
             remove_parts(parts)
+
+
+def _refuse_damaged(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Says before hours of labelling what could not be read after them."""
+    ends = ("_columns", "_names.json", "_skipped.json")
+    for split in config.generate.splits:
+        names = [f"annotations/{split}{end}" for end in ends]
+        workdir.refuse_damaged("prepare", *names)
 
 
 def make_parts(

@@ -23,7 +23,7 @@ F18 devices without memory       test_refusals, phases/test_pieces
 F19 fewer samples than devices   data/test_batches, phases/test_generate_processes
 F20 time zone, locale, no HOME   test_training
 SIGTERM outside a training       test_sigterm, test_processes
-damaged files of a workdir       test_damage, phases/test_damaged_files, files/test_seals
+damaged files of a workdir       test_damage, phases/test_damaged_files, test_seals
 data replaced by others          run/test_identity
 a workdir that was moved         phases/test_moved
 leftovers of SIGKILL             files/test_leftovers
