@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from pycocotools import mask as coco_mask
-
 from exits_jax.data import rle as run_lengths
-from exits_jax.data.records import Problem
+from exits_jax.data.masks import decode_mask
+from exits_jax.data.records import AnnotationError, Problem, is_length
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
 from exits_jax.files.seals import Damaged, fault_of_file, read_json, seal_of
 
@@ -262,28 +261,15 @@ def _is_box(box: Any) -> bool:
     return len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
 
 
-def _has_mask(record: dict[str, Any], size: tuple[Any, Any]) -> bool:
+def _has_mask(record: dict[str, Any], size: tuple[Any, ...]) -> bool:
     """Whether a record carries a segmentation that decodes to some pixels."""
     segmentation: Any = record.get("segmentation")
-    height, width = size
-    try:
-        if isinstance(segmentation, list):
-            if not isinstance(height, int) or not isinstance(width, int):
-                return False
-            if any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
-                return False
-            if not all(math.isfinite(v) for ring in segmentation for v in ring):
-                return False
-            parts = coco_mask.frPyObjects(segmentation, height, width)
-            return bool(parts) and int(coco_mask.area(coco_mask.merge(parts))) > 0
-        stated = tuple(segmentation["size"])
-        if None not in (height, width) and stated != (height, width):
-            return False
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            # pycocotools trusts the counts, so they are checked before it sees them.
-            sound = all(isinstance(c, int) and c >= 0 for c in counts)
-            return sound and sum(counts) == math.prod(stated) and sum(counts[1::2]) > 0
-        return run_lengths.area(segmentation) > 0
-    except (TypeError, KeyError, ValueError, IndexError):
+    if None in size and isinstance(segmentation, dict):
+        size = tuple(segmentation.get("size") or ())
+    if len(size) != 2 or not all(map(is_length, size)):
         return False
+    try:
+        decode_mask(segmentation, *size)
+    except AnnotationError:
+        return False
+    return True
