@@ -19,7 +19,7 @@ from exits_jax.data.records import MAX_NUMBER, fault
 
 UNITS = {"px": None, "share": 1.0, "percent": 100.0}  # the value at the far edge
 _SLACK_PX = 0.5  # rounding of shares and percents at the border
-_DECIMALS = 3  # of a pixel; files give six decimals of a share
+DECIMALS = 3  # of a pixel; files give six decimals of a share
 
 
 def place_clicks(
@@ -76,8 +76,7 @@ def place_box(box: Sequence[Any], unit: str, size: tuple[int, int]) -> Box:
     else:
         lengths = (width, height, width, height)
         x0, y0, x1, y1 = (
-            round(value / far * length, _DECIMALS)
-            for value, length in zip(box, lengths)
+            round(value / far * length, DECIMALS) for value, length in zip(box, lengths)
         )
     return x0, y0, x1, y1
 
@@ -97,7 +96,7 @@ def _index(share: float, length: int) -> float:
     value = share * length - 0.5
     if 0 <= share <= 1:
         value = min(max(value, 0.0), length - 1.0)
-    return round(value, _DECIMALS)
+    return round(value, DECIMALS)
 
 
 def _check_unit(

@@ -124,5 +124,6 @@ def _image(
         file_name=own if is_inside(own) and is_inside(name) else name,
         identity=own,
         any_end=True,
+        is_loose=True,
         hint=hint,
     )
