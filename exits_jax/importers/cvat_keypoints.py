@@ -18,11 +18,11 @@ from exits_jax.importers.json_files import (
     Box,
     box_with_area,
     is_number,
-    places_of_sides,
     read_image,
     reject,
     short,
 )
+from exits_jax.importers.sides import places_of_sides
 
 Images = dict[int | str, ImageItem | AnnotationError]
 

@@ -9,6 +9,7 @@ object is left to them.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from exits_jax.importers.clicks import DECIMALS, UNITS
@@ -22,8 +23,7 @@ class PlainObjects(NamedTuple):
     """Objects in the order that they were given in."""
 
     is_plain: list[bool]
-    points: list[list[list[float]]]  # four (x, y) px, as in SIDES
-    boxes: list[list[float]]  # xywh px
+    numbers: list[str]  # JSON: x, y, w, h of the box, four x, y of the points, by ","
 
 
 def plain_objects(
@@ -45,7 +45,10 @@ def plain_objects(
         corners, boxed = _corners(boxes, far, sides)
         agree = _agree(points, corners, sides)
     is_plain = placed & sorted_ & boxed & agree
-    return PlainObjects(is_plain.tolist(), ordered.tolist(), corners.tolist())
+    numbers = np.concatenate([corners, ordered.reshape(-1, 8)], axis=1)
+    numbers[~is_plain] = 0.0  # NaN is no JSON
+    rows = msgspec.json.encode(numbers.tolist()).decode()
+    return PlainObjects(is_plain.tolist(), rows[2:-2].split("],["))
 
 
 def is_candidate(item: ObjectItem) -> bool:

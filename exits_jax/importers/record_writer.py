@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import IO, Any, NamedTuple
 
-import msgspec
-
+from exits_jax.data.geometry import POINT_SLACK_PX, Point
 from exits_jax.data.records import (
     FLAG_CODES,
     AnnotationError,
@@ -16,7 +15,7 @@ from exits_jax.data.records import (
     fault,
     read_instance,
 )
-from exits_jax.importers.clicks import place_box, place_clicks
+from exits_jax.importers.clicks import clip_outline, place_box, place_clicks
 from exits_jax.importers.image_table import ImageTable
 from exits_jax.importers.items import ImageItem, Item, ObjectItem, Rejected
 from exits_jax.importers.notes import Notes
@@ -24,10 +23,15 @@ from exits_jax.importers.plain import has_four, is_candidate, plain_objects
 
 _BATCH = 1024  # objects that are looked at together
 _WORD = re.compile(r"[a-z_]+", re.ASCII)  # the same in every encoder
-_encode_plain = msgspec.json.encode
+_PLAIN = (  # of an object whose further fields are all True
+    '{"id":%d,"image_id":%d,"category_id":%d,"bbox":[%s,%s,%s,%s],'
+    '"extreme_points":[[%s,%s],[%s,%s],[%s,%s],[%s,%s]],"iscrowd":0%s}'
+)
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_CODES = {**FLAG_CODES, "clipped_outline": FLAG_CODES["clamped_points"]}
 _REMARKS = {
     "clamped_points": "A click up to 1 px outside the image was put on its border.",
+    "clipped_outline": "The outline reached beyond the image and was clipped.",
     "clipped_box": "The box reached beyond the image and was clipped.",
     "points_disagree_with_box": "The box is not that of the clicks; the clicks count.",
     "text_as_id": "Its ids are text, the ids they stand for numbers; read as those.",
@@ -111,7 +115,7 @@ class RecordWriter:
     def _write_batch(self, batch: list[Item]) -> None:
         places = self._locate_all(batch)
         texts: list[str] = []
-        for item, place, record in zip(batch, places, self._plain(batch, places)):
+        for item, place, numbers in zip(batch, places, self._plain(batch, places)):
             if isinstance(item, Rejected):
                 self._records += 1
                 self._notes.reject(item)
@@ -120,7 +124,7 @@ class RecordWriter:
                 self._notes.remark(f"image {name!r:.200}", code, message)
             if isinstance(item, ObjectItem):
                 self._records += 1
-                if (text := self._text_of(item, place, record)) is not None:
+                if (text := self._text_of(item, place, numbers)) is not None:
                     texts.append(",\n" if self._objects else "\n")
                     texts.append(text)
                     self._objects += 1
@@ -153,19 +157,17 @@ class RecordWriter:
         try:
             found = self.images.find(image)
         except AnnotationError as caught:
-            error = caught
+            error = caught.with_traceback(None)
         remarks = tuple(self.images.remarks)
         self.images.remarks.clear()
         number, stored = found or (0, None)
         return _Located(number, stored, error, remarks)
 
-    def _plain(
-        self, batch: list[Item], places: list[_Located]
-    ) -> list[dict[str, Any] | None]:
-        """The records of the objects that need no further check, in their places."""
-        ready: list[dict[str, Any] | None] = [None] * len(batch)
+    def _plain(self, batch: list[Item], places: list[_Located]) -> list[str | None]:
+        """Numbers of the objects that need no further check, in their places."""
+        ready: list[str | None] = [None] * len(batch)
         chosen = [
-            (k, item, place.number, place.image.size)
+            (k, item, place.image.size)
             for k, (item, place) in enumerate(zip(batch, places))
             if type(item) is ObjectItem
             and place.image is not None
@@ -173,35 +175,29 @@ class RecordWriter:
             and has_four(item)
             and _has_plain_words(item)
         ]
-        if not chosen:
-            return ready
-        _, items, _, sizes = zip(*chosen)
-        found = plain_objects(items, sizes)
-        for (k, item, number, _), is_plain, points, box in zip(chosen, *found):
-            if is_plain:
-                ready[k] = {
-                    "id": 0,
-                    "image_id": number,
-                    "category_id": 0,
-                    "bbox": box,
-                    "extreme_points": points,
-                    "iscrowd": 0,
-                    **item.extra,
-                }
+        if chosen:
+            where, items, sizes = zip(*chosen)
+            found = plain_objects(items, sizes)
+            for k, is_plain, numbers in zip(where, *found):
+                if is_plain:
+                    ready[k] = numbers
         return ready
 
     def _text_of(
-        self, item: ObjectItem, place: _Located, record: dict[str, Any] | None
+        self, item: ObjectItem, place: _Located, numbers: str | None
     ) -> str | None:
         """The text of an object that can be used; None: it was rejected."""
         flags = item.flags
         try:
-            if record is not None:
-                record["id"] = self._objects + 1
-                record["category_id"] = self._category_id(item)
-                text = _encode_plain(record).decode()
+            if place.image is None:
+                raise place.error or RuntimeError(f"{item.record} has no image.")
+            category_id = self._category_id(item)
+            if numbers is not None:
+                marks = "".join(f',"{name}":true' for name in item.extra)
+                ids = self._objects + 1, place.number, category_id
+                text = _PLAIN % (*ids, *numbers.split(","), marks)
             else:
-                record, found = self._check(item, place)
+                record, found = self._check(item, place, category_id)
                 record["id"] = self._objects + 1
                 flags += found
                 text = _encode(record)
@@ -214,13 +210,13 @@ class RecordWriter:
             self._notes.reject(Rejected(item.record, "E104", message))
             return None
         self._box_only += item.clicks is None
-        self._categories.setdefault(item.category, record["category_id"])
+        self._categories.setdefault(item.category, category_id)
         for name, value in item.extra.items():
             if value is True:
                 self.marks[name] += 1
         for flag in flags:
             if flag in _REMARKS:
-                self._notes.remark(item.record, FLAG_CODES[flag], _REMARKS[flag])
+                self._notes.remark(item.record, _CODES[flag], _REMARKS[flag])
         return text
 
     def _category_id(self, item: ObjectItem) -> int:
@@ -238,22 +234,24 @@ class RecordWriter:
         return len(self._categories) + 1
 
     def _check(
-        self, item: ObjectItem, place: _Located
+        self, item: ObjectItem, place: _Located, category_id: int
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The record of an object, if it can be used; its id is still missing."""
-        image_id, image, error, _ = place
-        if image is None:
-            raise error or RuntimeError(f"{item.record} has no image.")
-        category_id = self._category_id(item)
+        image = place.image
+        assert image is not None
         record: dict[str, Any] = {
             "id": item.record,  # for the messages of the check
-            "image_id": image_id,
+            "image_id": place.number,
             "category_id": category_id,
         }
+        flags: tuple[str, ...] = ()
         if item.box is not None:
             record["bbox"] = _xywh(place_box(item.box, item.unit, image.size))
         if item.clicks is not None:
             points = place_clicks(item.clicks, item.unit, image.size)
+            if item.extra.get("points_source") == "polygon":
+                points, drawn = clip_outline(points, image.size), points
+                flags = ("clipped_outline",) if _is_apart(points, drawn) else ()
             record["extreme_points"] = [[x, y] for x, y in points]
         instance = read_instance(record, image, {category_id})
         if item.box is None:  # a plain COCO reader wants one; it comes from the clicks
@@ -261,7 +259,13 @@ class RecordWriter:
         record["iscrowd"] = 0
         for name, value in item.extra.items():
             record[f"source_{name}" if name in _OURS else name] = value
-        return record, instance.flags
+        return record, (*instance.flags, *flags)
+
+
+def _is_apart(points: Sequence[Point], others: Sequence[Point]) -> bool:
+    """Whether points were moved by more than the rounding of tools."""
+    pairs = zip((v for p in points for v in p), (v for p in others for v in p))
+    return any(abs(a - b) > POINT_SLACK_PX for a, b in pairs)
 
 
 def _xywh(box: tuple[float, float, float, float]) -> list[float]:

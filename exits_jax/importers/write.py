@@ -8,6 +8,8 @@ what a crash between the two leaves behind. An import without any object has a r
 and no JSON; one of an earlier import stays as it is.
 """
 
+import contextlib
+import gc
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -86,7 +88,8 @@ def write_items(
                 table = ImageTable(images, follow_links=follow_links, known=known)
                 with draft.open("w", encoding="ascii") as file:
                     writer = RecordWriter(file, notes, table, categories)
-                    writer.write_all(again)
+                    with _rare_collections():
+                        writer.write_all(again)
                     _flush(file)
                 if not table.contested:
                     summary = _reported(output, draft, report_draft, writer, notes)
@@ -127,6 +130,17 @@ def _reported(
         dict(writer.marks),
         writer.images.advice(),
     )
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Items come and go by the million; few of them outlive their batch."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _flush(file: IO[str]) -> None:
