@@ -274,7 +274,7 @@ class _Images:
         self._source, self._finder = source, finder
         self._known: dict[int, StoredImage | AnnotationError] = {}
         self._found: dict[int, Found | AnnotationError | FileNotFoundError] = {}
-        self._leading: dict[str, set[str]] | None = None
+        self._leading: dict[str, dict[str, None]] | None = None
 
     def at(self, row: int) -> StoredImage | AnnotationError:
         """The image of a row; its fault is returned."""
@@ -322,11 +322,12 @@ class _Images:
         if found.how in AS_WRITTEN:
             return path, ()
         words = f"{source!r:.120} ({name})"
-        others = self._names_leading_to(found.name) - {normal_form(source)}
-        if normal_form(found.name) in others:
+        own, names = normal_form(source), self._names_leading_to(found.name)
+        if own != (written := normal_form(found.name)) and written in names:
             raise one_of_two(words, found.name, "another image of this file")
-        if others:
-            raise contested(words, found.name, map(repr, others))
+        if len(names) > 1:
+            others = (repr(other) for other in names if other != own)
+            raise contested(words, found.name, others)
         return path, () if is_url else ("under_other_name",)
 
     def _lookup(
@@ -342,13 +343,13 @@ class _Images:
             self._found[row] = found
         return self._found[row]
 
-    def _names_leading_to(self, file: str) -> set[str]:
+    def _names_leading_to(self, file: str) -> dict[str, None]:
         """The names of the source that lead to a file, in their normal form."""
         if self._leading is None:
             self._leading = {}
             for row, record in enumerate(self._source.images):
                 found = self._lookup(row, record)
                 if isinstance(found, Found):
-                    names = self._leading.setdefault(found.name, set())
-                    names.add(normal_form(source_name(record)))
-        return self._leading.get(file, set())
+                    names = self._leading.setdefault(found.name, {})
+                    names[normal_form(source_name(record))] = None
+        return self._leading.get(file, {})

@@ -12,6 +12,7 @@ train/1.jpg and val/1.jpg the same file would be left.
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -161,9 +162,10 @@ def contested(words: str, name: str, others: Iterable[str]) -> AnnotationError:
     Args:
         words: The image for people.
         name: Of the file.
-        others: What else leads to it.
+        others: What else leads to it, the image itself perhaps among them.
     """
-    listed = ", ".join(f"{other:.120}" for other in sorted(others)[:2])
+    first = islice((other for other in others if other != words), 2)
+    listed = ", ".join(f"{other:.120}" for other in first)
     return fault(
         "E111",
         f"The image {words:.200} has no file of its own: {name!r:.200} in the image "

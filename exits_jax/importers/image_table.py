@@ -20,6 +20,8 @@ from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import AnnotationError, StoredImage, fault, is_length
 from exits_jax.importers.items import ImageItem
 
+_MAX_LISTED = 3  # images that one file is contested by, in messages
+
 
 class ImageTable:
     """Numbers from 1 and sizes by file name; small, as there may be millions.
@@ -32,7 +34,7 @@ class ImageTable:
     Attributes:
         remarks: Name of the image, code and message: on images that were found in
             another way than by their name alone, until they are taken.
-        contested: Names of images by the file that they cannot share.
+        contested: Names of a few images by the file that they cannot share.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class ImageTable:
         folder: str | Path,
         *,
         follow_links: bool = False,
-        known: Mapping[str, set[str]] | None = None,
+        known: Mapping[str, list[str]] | None = None,
     ):
         self._finder = ImageFinder(folder, follow_links=follow_links)
         self._numbers: dict[str, int] = {}  # by what tells the images apart
@@ -49,7 +51,7 @@ class ImageTable:
         self._of_file: dict[str, int] = {}
         self._found_otherwise: dict[int, str] = {}  # words of those, by number
         self._known = known or {}
-        self.contested: dict[str, set[str]] = {}
+        self.contested: dict[str, list[str]] = {}
         self.remarks: list[tuple[str, str, str]] = []
         self._sizes = array("q")  # height, width of image 1, of image 2, ...
         self._faults: dict[str, tuple[str, str]] = {}
@@ -149,7 +151,7 @@ class ImageTable:
         if item.is_loose and name not in (item.preferred, item.identity):
             is_written = False
         if not is_written and name in self._known:
-            raise contested(words, name, self._known[name] - {words})
+            raise contested(words, name, self._known[name])
         number = self._of_file.setdefault(name, len(self._names) + 1)
         if number > len(self._names):
             self._names.append(name)
@@ -162,8 +164,10 @@ class ImageTable:
         if theirs == owner:  # two spellings of one name
             return number
         if number in self._found_otherwise:
-            others = self.contested.setdefault(name, set())
-            others |= {self._found_otherwise[number], words}
+            first = [self._found_otherwise[number]]
+            others = self.contested.setdefault(name, first)
+            if len(others) < _MAX_LISTED:
+                others.append(words)
         elif is_written:
             message = (
                 f"{name!r:.120} is the name of {words} as well; it is taken for the "

@@ -81,7 +81,7 @@ def write_items(
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     report_draft = report.with_name(f".{report.name}.{os.getpid()}")
     again = list(items) if isinstance(items, Iterator) else items
-    known: dict[str, set[str]] = {}
+    known: dict[str, list[str]] = {}
     try:
         while True:
             with Notes(output.parent) as notes:
