@@ -12,11 +12,13 @@ import contextlib
 import gc
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
+from exits_jax.files.leftovers import remove_leftovers
 from exits_jax.importers.image_table import ImageTable
 from exits_jax.importers.items import Item
 from exits_jax.importers.notes import Notes
@@ -78,6 +80,8 @@ def write_items(
     if categories is not None and len(set(categories)) < len(categories):
         raise ValueError("A category is named twice; names must be unique.")
     output.parent.mkdir(parents=True, exist_ok=True)
+    for name in (output.name, report.name):
+        remove_leftovers(output.parent, rf"\.{re.escape(name)}\.(\d+)")
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     report_draft = report.with_name(f".{report.name}.{os.getpid()}")
     again = list(items) if isinstance(items, Iterator) else items
