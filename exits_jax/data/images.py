@@ -7,10 +7,12 @@ and tolerates the stray bytes that a few photographs of COCO carry.
 
 import contextlib
 import ctypes
+import errno
 import functools
 import io
 import logging
 import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -31,6 +33,7 @@ IMAGE_REMARKS = {
     "first_frame_only": "W120",
 }
 _MAX_BYTES = 2**31  # an uncompressed image of the most pixels has less
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
 _RGB_MODES = frozenset(
     ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -181,16 +184,21 @@ def image_remarks(path: str | Path) -> tuple[str, ...]:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"Image file {printable(path)} does not exist.")
-    if not path.is_file():
+    try:
+        state = os.stat(path)  # once: there may be millions
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", errno.ENOENT) in _GONE:
+            missing = f"Image file {printable(path)} does not exist."
+            raise FileNotFoundError(missing) from None
+        raise
+    if not stat.S_ISREG(state.st_mode):
         raise ImageError(
             f"{printable(path)} is not a regular file; expected an image file."
         )
-    if (size := path.stat().st_size) > _MAX_BYTES:
+    if state.st_size > _MAX_BYTES:
         raise ImageError(
-            f"{printable(path)} has {size / 2**30:.1f} GiB; image files of at most "
-            f"{_MAX_BYTES / 2**30:.0f} GiB are read.",
+            f"{printable(path)} has {state.st_size / 2**30:.1f} GiB; image files of at "
+            f"most {_MAX_BYTES / 2**30:.0f} GiB are read.",
             "E114",
         )
     return path
