@@ -199,6 +199,15 @@ def test_a_dragged_click_makes_a_new_mask(live, enter):
 NONE = {"size": [1, 1], "counts": "1"}
 
 
+def test_an_end_that_is_near_another_one_is_clicked_and_not_dragged(live, enter):
+    page = enter(live.url)
+    near = [(10, 2), (9.7, 2.3), (15, 25), (30, 14)]
+    page.click(*near)
+    page.masks()
+    page.saved()
+    np.testing.assert_allclose(things(live)[0].clicks, near, atol=0.05)
+
+
 def as_rle(thing):
     if thing.rle is None:
         return None

@@ -97,7 +97,7 @@ function begin(event, place) {
     const isLocked = app.mode === "review" && !app.selected?.isRepaired;
     if (picked >= 0 && !isLocked) {
       const [x, y] = view.toScreen(app.selected.clicks[picked]);
-      gesture = {kind: "drag", picked, shift: [place[0] - x, place[1] - y], start: place};
+      gesture = {kind: "drag", picked, shift: [place[0] - x, place[1] - y], start: place, spot};
       app.dragged = picked;
     } else {
       app.dragged = null;
@@ -134,13 +134,21 @@ function up() {
   const {view} = app, done = gesture;
   gesture = null;
   $("stage").classList.remove("is-panning");
-  if (done?.kind === "drag") flushMove();
+  if (done?.kind === "drag") drop(done);
   if (done?.kind === "stroke") {
     const {points, radius, value} = view.stroke;
     view.stroke = null;
     paint(points, radius, value);
     view.draw("overlay");
   }
+}
+
+// Two ends of an object may be near each other: what was not dragged is a click.
+function drop({isMoving, spot}) {
+  flushMove();
+  if (isMoving || !(app.selected?.clicks.length < 4)) return;
+  app.dragged = null;
+  click(spot);
 }
 
 function wheel(event) {
