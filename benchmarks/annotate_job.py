@@ -11,11 +11,12 @@ true one is low, repaired by dragging its four clicks to where they belong.
 import argparse
 import contextlib
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,12 @@ def main() -> None:
         shutil.copy(args.folder / each["file"], images / each["name"])
     clicks, reviewed = args.out / "clicks.json", args.out / "reviewed.json"
     model = f"--model={args.model or f'walk:{args.encoder}'}"
-    seconds: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}
     with timed("annotate", seconds):
         words = [str(images), f"--out={clicks}", model, f"--classes={','.join(names)}"]
         with served(*words) as url, opened(url) as page:
-            annotate(page, objects, names, seconds)
+            with timed("of which clicking", seconds):
+                annotate(page, objects, names)
     made = json.loads(clicks.read_text())
     result: dict[str, Any] = {"objects": len(made["annotations"])}
     result["images"] = len({each["name"] for each in objects})
@@ -73,6 +75,7 @@ def main() -> None:
             f"--config.data.train={reviewed}",
             f"--config.init.encoder={args.encoder}",
             f"--config.train.steps={args.steps}",
+            f"--config.warmup.steps={args.steps // 2}",
         )
     masks = run / "pseudo_masks.json"
     result["miou_trained"] = mean_iou(json.loads(masks.read_text()), objects)
@@ -81,16 +84,18 @@ def main() -> None:
             *["export", f"--config.export.source={masks}", *data],
             *["--config.export.kind=cvat", f"--config.export.out={args.out / 'cvat'}"],
         )
-    result["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    result["seconds, CPU seconds"] = seconds
     print(json.dumps(result))
 
 
 @contextlib.contextmanager
-def timed(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Notes how long a block takes."""
-    started = time.perf_counter()
+def timed(name: str, seconds: dict[str, list[float]]) -> Iterator[None]:
+    """Notes how long a block takes, and what its processes compute meanwhile."""
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     yield
-    seconds[name] = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    seconds[name] = [round(time.perf_counter() - started, 1), round(cpu, 1)]
 
 
 def command(*words: str) -> None:
@@ -128,15 +133,10 @@ def chosen(path: Path, count: int) -> tuple[list[str], list[dict[str, Any]]]:
     return list(names.values()), objects
 
 
-def annotate(
-    page: Page,
-    objects: list[dict[str, Any]],
-    names: list[str],
-    seconds: dict[str, float],
-) -> None:
+def annotate(page: Page, objects: list[dict[str, Any]], names: list[str]) -> None:
     """Clicks all objects; each is waited for, and accepted by Enter."""
     rng = np.random.default_rng(0)
-    started, shown = time.perf_counter(), ""
+    shown = ""
     for each in objects:
         if each["name"] != shown:
             shown = each["name"]
@@ -150,7 +150,6 @@ def annotate(
         expect(page.locator("#progress")).to_contain_text(_MASK, timeout=60_000)
         page.keyboard.press("Enter")
     page.locator("#saved[data-state=saved]").wait_for()
-    seconds["clicking"] = time.perf_counter() - started
     page.locator("#finish").click()
     page.locator("#commands pre").first.wait_for()
 
@@ -166,13 +165,9 @@ def turn_to(page: Page, name: str) -> None:
 def review(page: Page, made: dict[str, Any], objects: list[dict[str, Any]]) -> int:
     """Accepts the masks, the doubtful ones first; returns how many were repaired."""
     truths = paired(made, objects)
-    repaired = 0
-    for done in range(len(made["annotations"])):
-        progress = page.locator("#review-progress")
-        expect(progress).to_contain_text(f"{done} of ", timeout=30_000)
-        key = page.evaluate(
-            """async () => (await import("/static/main.js")).app.selected.key"""
-        )
+    repaired, key = 0, None
+    for _ in made["annotations"]:
+        key = next_key(page, key)
         record = made["annotations"][int(key.removeprefix("s"))]  # its place there
         truth = truths[record["id"]]
         if iou(record, truth) < _GOOD:
@@ -182,6 +177,24 @@ def review(page: Page, made: dict[str, Any], objects: list[dict[str, Any]]) -> i
     page.locator("#end[open]").wait_for()
     page.locator("#saved[data-state=saved]").wait_for()
     return repaired
+
+
+def next_key(page: Page, last: str | None) -> str:
+    """The object that is shown for review, once it is another one."""
+    wanted = """async () => {
+      const {selected} = (await import("/static/main.js")).app;
+      return selected?.drawn ? selected.key : null;
+    }"""
+    return until(page, wanted, lambda key: key not in (None, last))
+
+
+def until(page: Page, wanted: str, holds: Callable[[Any], bool]) -> Any:
+    """What an expression of the page gives, as soon as it is right."""
+    for _ in range(1200):
+        if holds(found := page.evaluate(wanted)):
+            return found
+        page.wait_for_timeout(50)
+    raise TimeoutError(f"The page never came to: {wanted}")
 
 
 def repair(page: Page, record: dict[str, Any], truth: dict[str, Any]) -> None:
@@ -197,11 +210,7 @@ def repair(page: Page, record: dict[str, Any], truth: dict[str, Any]) -> None:
       const one = app.selected;
       return Boolean(one.rle) && !one.isComputing && one.asked !== null;
     }"""
-    for _ in range(600):
-        page.wait_for_timeout(100)
-        if page.evaluate(waiting):
-            return
-    raise TimeoutError("The mask of the repaired clicks did not come.")
+    until(page, waiting, bool)
 
 
 def paired(made: dict[str, Any], objects: list[dict[str, Any]]) -> dict[Any, Any]:
