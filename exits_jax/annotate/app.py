@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from exits_jax.annotate import engine as engines
 from exits_jax.annotate.bodies import answer, read_body
 from exits_jax.annotate.engine import Busy, Engine, Superseded
-from exits_jax.annotate.events import Batch, EventError
+from exits_jax.annotate.events import Batch, EventError, Name
 from exits_jax.annotate.folder import Picture
 from exits_jax.annotate.pixels import Pixels
 from exits_jax.annotate.review import worst_first
@@ -52,6 +52,13 @@ class WriterBody(msgspec.Struct, forbid_unknown_fields=True):
     client: Annotated[str, Meta(pattern="^[0-9a-f]{8,32}$")]
     take: bool = False
     leave: bool = False
+
+
+class ClassBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Asks for a class of a name."""
+
+    client: Annotated[str, Meta(pattern="^[0-9a-f]{8,32}$")]
+    name: Name
 
 
 class Service:
@@ -92,6 +99,7 @@ class Service:
                 Route("/api/v1/writer", self.writer, methods=post),
                 Route("/api/v1/predict", self.predict, methods=post),
                 Route("/api/v1/events", self.events, methods=post),
+                Route("/api/v1/classes", self.classes, methods=post),
                 *spoken,
             ],
             exception_handlers={
@@ -220,17 +228,29 @@ class Service:
     async def events(self, request: Request) -> Response:
         """Takes events; the answer comes when they are on the disk."""
         batch = await read_body(request, Batch, most=MAX_BODY)
-        if not self.writers.ask(batch.client):
+        upto = await self._kept(batch.client, self.store.add, batch.events)
+        return answer({"upto": upto})
+
+    async def classes(self, request: Request) -> Response:
+        """Takes the name of a class; gives its entry."""
+        body = await read_body(request, ClassBody, most=MAX_BODY)
+        name = body.name.strip()
+        if not name:
+            raise HTTPException(400, "The name is empty.")
+        return answer(await self._kept(body.client, self.store.add_class, name))
+
+    async def _kept(self, client: str, keep: Callable[[Any], Any], given: Any) -> Any:
+        """What the store answers to the tab that may write."""
+        if not self.writers.ask(client):
             raise HTTPException(409, "Another tab writes.")
         try:
-            upto = await asyncio.to_thread(self.store.add, batch.events)
+            return await asyncio.to_thread(keep, given)
         except EventError as error:
             raise HTTPException(400, str(error)) from None
         except OSError as error:
             file = self.store.journal.path.name
             said = f"Not saved: {error.strerror or error} ({file})."
             raise HTTPException(507, said) from None
-        return answer({"upto": upto})
 
     def _picture(self, request: Request) -> tuple[int, Picture]:
         place = request.path_params["place"]

@@ -91,6 +91,16 @@ def test_events_are_answered_once_they_are_taken(served):
     assert thing["clicks"] == [list(point) for point in FOUR]
 
 
+def test_a_class_is_added_by_the_tab_that_writes(served):
+    body = {"client": CLIENT, "name": " bus "}
+    assert served.post("classes", body).json() == {"id": 3, "name": "bus"}
+    assert served.get("state").json()["categories"][-1]["name"] == "bus"
+    for name, status in ((" ", 400), ("x" * 101, 400), ("a\nb", 400)):
+        assert served.post("classes", {**body, "name": name}).status_code == status
+    other = {"client": "ffff0000", "name": "tram"}
+    assert served.post("classes", other).status_code == 409
+
+
 def test_a_full_disk_is_said_and_nothing_is_taken(served, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -259,7 +269,9 @@ def test_1000_random_requests_break_nothing(served, caplog, task):
                 answer = served.client.get(f"/api/v1/{get}", params={"from": query})
             else:
                 body = msgspec.json.encode(nonsense(rng))
-                answer = served.post(rng.choice(("predict", "events", "writer")), body)
+                answer = served.post(
+                    rng.choice(("predict", "events", "writer", "classes")), body
+                )
             assert answer.status_code < 500, answer.text
     assert "failed" not in caplog.text
     now = sorted(os.listdir(task.out.parent)), sorted(os.listdir(task.folder))
@@ -274,7 +286,7 @@ def nonsense(rng):
     )
     event = {"client": CLIENT, "n": value(), "do": "click", "image": value()}
     event |= {"object": value(), "set": {"clicks": value(), "rle": value()}}
-    names = ("place", "object", "clicks", "threshold", "grow", "client", "take")
+    names = ("place", "object", "clicks", "threshold", "grow", "client", "take", "name")
     bodies = (
         {name: value() for name in names if rng.random() < 0.7},
         {**ASKED, rng.choice(("clicks", "place", "threshold", "grow")): value()},

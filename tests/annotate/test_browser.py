@@ -263,6 +263,23 @@ def test_the_keyboard_alone_makes_an_object_of_a_class(live, enter):
     assert thing.category == 2 and thing.by == "accepted"
 
 
+def test_a_class_that_was_not_named_at_the_start_is_added_and_kept(live, enter):
+    page = enter(live.url)
+    page.press("c")
+    page.page.keyboard.type("bus")
+    page.press("Enter")
+    page.says("Enter adds it")
+    page.press("Shift+Enter")
+    page.says("bus is a class now")
+    page.click(*FOUR)
+    page.masks()
+    page.saved()
+    live.stop()
+    live.start()
+    assert [each["name"] for each in live.store.categories] == ["car", "person", "bus"]
+    assert things(live)[0].category == 3
+
+
 def test_the_last_click_is_nudged_by_the_arrows(live, enter):
     page = enter(live.url)
     page.click((20, 14))

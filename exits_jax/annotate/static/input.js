@@ -1,6 +1,6 @@
 // Mouse and keys.
 import {
-  accept, app, canEdit, click, escape, fill, finish, flushMove, moveClick, nudge, paint, part,
+  accept, addClass, app, canEdit, click, escape, fill, finish, flushMove, moveClick, nudge, paint, part,
   remove, select, setCategory, setThreshold, setTool, step, takeOver, threshold, turn,
 } from "./main.js";
 import {$, say} from "./panel.js";
@@ -257,10 +257,13 @@ function listKey(event) {
 }
 
 function searchKey(event) {
-  if (event.key === "Enter") {
-    const text = $("search").value.toLowerCase();
+  if (event.key === "Enter" && event.shiftKey) {
+    addClass($("search").value.trim());
+    $("search").value = "";
+  } else if (event.key === "Enter") {
+    const text = $("search").value.trim().toLowerCase();
     const found = app.categories.find(({name}) => name.toLowerCase().includes(text));
-    if (!found) return say(`No class has ${text} in its name.`, true);
+    if (!found) return say(`No class has ${text} in its name; ⇧ Enter adds it.`, true);
     $("search").value = "";
     setCategory(found.id);
   } else if (event.key === "Escape") $("search").value = "";

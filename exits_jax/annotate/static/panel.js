@@ -102,8 +102,9 @@ export function showObjects(objects, selected, categories, onPick) {
   $("count").textContent = `${done} done`;
 }
 
-export function showClasses(categories, current, filter, onPick) {
+export function showClasses(categories, current, filter, onPick, onAdd) {
   const rows = [];
+  filter = filter.trim();
   categories.forEach(({id, name}, place) => {
     if (filter && !name.toLowerCase().includes(filter.toLowerCase())) return;
     const key = place < 10 ? String((place + 1) % 10) : "";
@@ -112,6 +113,10 @@ export function showClasses(categories, current, filter, onPick) {
     const says = JSON.stringify([place, name]);
     rows.push({says, make, isSelected: id === current, onPick: () => onPick(id)});
   });
+  if (filter && !categories.some(({name}) => name === filter)) {
+    const make = () => item([span("grow", `add ${filter}`), span("number", "⇧ ⏎")], `add the class ${filter}`);
+    rows.push({says: `+${filter}`, make, isSelected: false, onPick: () => onAdd(filter)});
+  }
   showRows($("classes"), rows);
 }
 
@@ -144,7 +149,7 @@ export function showModel(model, mode) {
   pill.dataset.state = model.state === "ready" ? "saved" : model.state;
   const seconds = model.seconds >= 0.5 ? `, ${model.seconds.toFixed(1)} s an object` : "";
   pill.textContent = {
-    none: mode === "points" ? "clicks only" : "no model: clicks now, masks later",
+    none: {points: "clicks only", review: "no model"}[mode] || "no model: clicks now, masks later",
     loading: "model loading",
     ready: `${(model.name || "").split("/").pop()}, threshold ${model.threshold}${seconds}`,
     error: "no model",
@@ -158,7 +163,7 @@ export function showCommands(commands, text) {
   for (const [title, command] of commands) {
     const heading = document.createElement("h2"), code = document.createElement("pre");
     heading.textContent = title;
-    code.textContent = command;
+    code.textContent = command.length < 90 ? command : command.replaceAll(" --", " \\\n    --");
     parts.push(heading, code);
   }
   $("commands").replaceChildren(...parts);
