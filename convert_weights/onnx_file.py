@@ -8,12 +8,15 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from exits_jax.files.leftovers import remove_leftovers
 
 from .sources import SourceError
 
@@ -66,6 +69,7 @@ def write_onnx(
         )
     content = _graph(tensors, metadata).SerializeToString(deterministic=True)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

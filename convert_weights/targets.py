@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from exits_jax.files.leftovers import remove_leftovers
 
 
 def check_target(path: Path, source: Path, *, target: str = "exits_jax") -> None:
@@ -72,6 +75,7 @@ def write_safetensors(
     text += b" " * (-len(text) % 8)  # the format wants the data aligned to 8 bytes
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -98,6 +102,7 @@ def write_folder(
         OSError: The disk is full or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_safetensors(temporary / "model.safetensors", tensors, metadata)

@@ -53,7 +53,7 @@ def main(run: str, folder: str) -> None:
     def panels(chosen: Sequence[Rated], titles: Sequence[str], *, with_truth: bool):
         items = objects.select(np.array([each.row for each in chosen]))
         looked = look_at(config, find, items, name="drawing")
-        for each, title, item, seen in zip(chosen, titles, items, looked, strict=True):
+        for each, title, (item, seen) in zip(chosen, titles, looked, strict=True):
             window = Window(*seen["window"].tolist())
             in_crop = lambda mask: crop_mask(mask, window, config.crop.size)  # noqa: B023
             yield Panel(

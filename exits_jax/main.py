@@ -20,12 +20,13 @@ from jax.experimental import multihost_utils
 
 from exits_jax import __main__ as command
 from exits_jax.cli.flags import Request
+from exits_jax.evaluation.listed_objects import read_lists
 from exits_jax.exit_status import USAGE
 from exits_jax.labeling.model_source import adopt_model
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
+from exits_jax.run.announce import announce
 from exits_jax.run.check_config import check_config
 from exits_jax.run.phase_order import sections
-from exits_jax.run.plan import announce
 from exits_jax.run.reported import fail, log_to_terminal, status_of, stop_logging
 from exits_jax.run.starting_weights import check_files
 from exits_jax.run.workdir import ConfigError, Workdir
@@ -123,6 +124,8 @@ def run(
         # Masks of other values are made again before anything is made of them.
         old = [n for n in before if workdir.is_outdated(n, config, sections(config, n))]
         plan = old + names
+        if "evaluate" in plan:
+            read_lists(config)  # a list that cannot be read is said before a training
         needs_weights = set(plan) & set(PHASES) - {"prepare"}
         if needs_weights and not workdir.is_finished("train"):
             check_files(config)

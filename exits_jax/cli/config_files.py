@@ -86,7 +86,7 @@ def read_record(path: Path) -> Loaded:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}. {known_line()}"
         ) from None
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise UsageError(f"{path} is not a JSON file: {error}.") from None
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no configuration: an object is expected.")

@@ -9,6 +9,10 @@ from pycocotools import mask as coco_mask
 from exits_jax.data.records import fault
 
 _MAX_PIXELS = 2**28  # above Pillow's own limit on images
+# Rasterising takes some 100 bytes for each pixel of an outline. No mask needs more than
+# one around each pixel; small ones may be drawn finely, above the last nobody draws.
+_SIDES, _MIN_OUTLINE_PX, _MAX_OUTLINE_PX = 4, 2**16, 2**21
+_MERGED_AT_ONCE = 16
 _CHARS_PER_COUNT = 7  # base-32 digits of a run length below 2**32, with its sign
 _NUMBERS = frozenset((int, float))  # types; a bool is none
 
@@ -34,12 +38,29 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     if isinstance(segmentation, dict):
         mask = _decode_rle(segmentation, height, width)
     else:
-        check_polygons(segmentation, height, width)
-        runs = coco_mask.frPyObjects(segmentation, height, width)
-        mask = _decode_rle(dict(coco_mask.merge(runs)), height, width)
+        mask = _decode_rle(polygon_rle(segmentation, height, width), height, width)
     if not mask.any():
         raise fault("E213", "its mask is empty; expected at least one pixel.")
     return mask
+
+
+def polygon_rle(polygons: Any, height: int, width: int) -> dict[str, Any]:
+    """The union of polygons as a compressed RLE.
+
+    Args:
+        polygons: A list of [x1, y1, x2, y2, ...].
+        height: Height of the image, px.
+        width: Width of the image, px.
+
+    Raises:
+        AnnotationError: As `check_polygons`.
+    """
+    check_polygons(polygons, height, width)
+    runs: Any = coco_mask.frPyObjects(polygons, height, width)
+    while len(runs) > 1:  # all in one call takes the square of their number
+        starts = range(0, len(runs), _MERGED_AT_ONCE)
+        runs = [coco_mask.merge(runs[k : k + _MERGED_AT_ONCE]) for k in starts]
+    return dict(runs[0])
 
 
 def check_polygons(polygons: Any, height: int, width: int) -> None:
@@ -55,7 +76,7 @@ def check_polygons(polygons: Any, height: int, width: int) -> None:
 
     Raises:
         AnnotationError: They are no list of polygons [x1, y1, x2, y2, ...] of at least
-            three vertices near the image (E212).
+            three vertices near the image, or longer than its pixels can need (E212).
     """
     if not isinstance(polygons, list) or not polygons:
         raise fault(
@@ -66,6 +87,18 @@ def check_polygons(polygons: Any, height: int, width: int) -> None:
         if (wrong := _polygon_fault(polygon, height, width)) is not None:
             where = f"polygon {number} of {len(polygons)} in its segmentation"
             raise fault("E212", f"{where} {wrong}")
+    most = max(_SIDES * height * width, _MIN_OUTLINE_PX)
+    most = min(most, _MAX_OUTLINE_PX)
+    # First by the longest that so many vertices can make, hardly ever too long.
+    num_vertices = sum(map(len, polygons)) // 2
+    if num_vertices * 3 * _reach(height, width) <= most:
+        return
+    if (length := sum(map(_outline_px, polygons))) > most:
+        raise fault(
+            "E212",
+            f"the outlines of its polygons are {length:.0f} px long; those of a mask "
+            f"in a {width}x{height} image have at most {most}.",
+        )
 
 
 def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:
@@ -75,9 +108,8 @@ def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:
         return f"has {len(polygon)} numbers; expected x, y of at least 3 vertices."
     if not _NUMBERS.issuperset(map(type, polygon)):
         return "holds something that is not a number."
-    # Rasterising costs time and memory by the length of the outline. A NaN can hide
-    # from the comparisons, but not from the sum, which the comparisons keep finite.
-    reach = 2 * max(height, width)
+    # A NaN can hide from the comparisons, but not from the sum, which they keep finite.
+    reach = _reach(height, width)
     near = -reach < min(polygon) and max(polygon) < 2 * reach
     if not near or not math.isfinite(sum(polygon)):
         return (
@@ -85,6 +117,18 @@ def _polygon_fault(polygon: Any, height: int, width: int) -> str | None:
             f"{width}x{height} image."
         )
     return None
+
+
+def _reach(height: int, width: int) -> int:
+    """How far vertices may lie beyond the top left; twice as far at the other end."""
+    return 2 * max(height, width)
+
+
+def _outline_px(polygon: list[int | float]) -> float:
+    """Pixels along the sides of a polygon."""
+    vertices = np.array(polygon, np.float64).reshape(-1, 2)
+    sides = np.abs(vertices - np.roll(vertices, 1, axis=0))
+    return float(sides.max(axis=1).sum())
 
 
 def _decode_rle(rle: dict[str, Any], height: int, width: int) -> np.ndarray:

@@ -6,6 +6,7 @@ Columns that lie in a folder are mapped into memory: processes share them.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
@@ -62,6 +63,7 @@ class Instances(Sequence[Instance]):
         columns: Columns,
         folder: Path | None = None,
         images: ImageSource | None = None,
+        base: Path | None = None,
     ):
         """Takes over columns of an `InstanceTable`.
 
@@ -69,10 +71,12 @@ class Instances(Sequence[Instance]):
             columns: The arrays.
             folder: Where they lie, if they do.
             images: Where pixels come from; None: the files at `paths`.
+            base: The folder that relative paths, which are lists, start from.
         """
         self._columns = columns
         self._folder = folder
         self._images = images
+        self._base = base
         self.boxes = columns["boxes"]
         self.points = columns["points"]
         self.has_points = columns["has_points"]
@@ -82,7 +86,7 @@ class Instances(Sequence[Instance]):
         self.category = columns["category"]
         self.image_sizes = columns["image_sizes"]
         self.image_position = columns["image_position"]
-        self.paths: Sequence[str] = _Values(columns, "paths")
+        self.paths: Sequence[str] = _Paths(columns, base)
         self._ids = _Values(columns, "ids")
         self._image_ids = _Values(columns, "image_ids")
         self._categories = _Values(columns, "categories")
@@ -108,10 +112,15 @@ class Instances(Sequence[Instance]):
         files = sorted(folder.glob("*.npy"))
         if not files:
             raise FileNotFoundError(f"{folder} holds no columns of objects.")
-        return cls({file.stem: _mapped(file) for file in files}, folder)
+        return cls({file.stem: _mapped(file) for file in files}, folder, base=folder)
 
-    def save(self, folder: str | Path) -> "Instances":
+    def save(self, folder: str | Path, *, inside: Path | None = None) -> "Instances":
         """Writes the columns into an empty folder and opens them there.
+
+        Args:
+            folder: Where to write.
+            inside: A folder that may be moved together with the columns: paths below
+                it are written relative to them.
 
         Raises:
             FileExistsError: Other columns lie there, of which some would stay.
@@ -119,13 +128,16 @@ class Instances(Sequence[Instance]):
         Path(folder).mkdir(parents=True, exist_ok=True)
         if any(Path(folder).glob("*.npy")):
             raise FileExistsError(f"{folder} already holds columns of objects.")
-        for name, column in self._columns.items():
+        columns = dict(self._columns)
+        if inside is not None:
+            columns |= _pack("paths", _relative(self.paths, Path(folder), inside))
+        for name, column in columns.items():
             np.save(Path(folder) / f"{name}.npy", column)
         return _open(Path(folder), self._images)
 
     def with_images(self, images: ImageSource) -> "Instances":
         """The same objects with pixels from another source than their files."""
-        return Instances(self._columns, self._folder, images)
+        return Instances(self._columns, self._folder, images, self._base)
 
     def read(self, image: int) -> np.ndarray:
         """The pixels of an image by its row, see `ImageSource.read`."""
@@ -148,7 +160,7 @@ class Instances(Sequence[Instance]):
         """Goes to another process as the name of its folder, if it has one."""
         if self._folder is not None:
             return _open, (self._folder, self._images)
-        return Instances, (self._columns, None, self._images)
+        return Instances, (self._columns, None, self._images, self._base)
 
     def count_flag(self, flag: str) -> int:
         """How many objects have a flag, see `Instance.flags`."""
@@ -205,7 +217,7 @@ class Instances(Sequence[Instance]):
             columns |= _pack("ids", [self._ids[int(row)] for row in rows])
         else:
             columns["ids"] = columns["ids"][rows]
-        return Instances(columns, None, self._images)
+        return Instances(columns, None, self._images, self._base)
 
 
 _PER_OBJECT = (
@@ -330,7 +342,31 @@ class _Values(Sequence[Any]):
         return json.loads(self._data[start : int(self._ends[index])].tobytes())
 
 
-def _pack(name: str, values: Sequence[int | str]) -> Columns:
+class _Paths(_Values):
+    """Paths; one that is packed as a list is relative to a folder."""
+
+    def __init__(self, columns: Columns, base: Path | None):
+        super().__init__(columns, "paths")
+        self._base = base
+
+    def __getitem__(self, index) -> Any:
+        found = super().__getitem__(index)
+        if isinstance(index, slice) or isinstance(found, str):
+            return found
+        return os.path.normpath(os.path.join(self._base or "", *found))
+
+
+def _relative(paths: Sequence[str], folder: Path, inside: Path) -> list[str | list]:
+    """Paths below `inside` as lists that lead there from `folder`."""
+    start, top = os.path.abspath(folder), os.path.abspath(inside)
+    absolute = [os.path.abspath(path) for path in paths]
+    return [
+        [os.path.relpath(there, start)] if there.startswith(top + os.sep) else path
+        for path, there in zip(paths, absolute)
+    ]
+
+
+def _pack(name: str, values: Sequence[int | str | list]) -> Columns:
     if all(type(value) is int and -(2**63) <= value < 2**63 for value in values):
         return {name: np.array(values, np.int64)}
     texts = [json.dumps(value).encode() for value in values]

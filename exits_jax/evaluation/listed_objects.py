@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import ml_collections as mlc
 
 from exits_jax.data.coco_file import CocoFile
-from exits_jax.data.records import is_id
+from exits_jax.data.records import is_id, is_length
+from exits_jax.data.table import Instances
 from exits_jax.evaluation.object_lists import (
     compare_with,
     holds_masks,
@@ -24,27 +25,46 @@ class ObjectLists(NamedTuple):
     occluded: set[int | str] | None
 
 
-def object_lists(config: mlc.ConfigDict, source: CocoFile) -> ObjectLists:
-    """The lists of the configuration; warns of one made for other annotations.
+def read_lists(config: mlc.ConfigDict) -> ObjectLists:
+    """The lists of the configuration.
+
+    Raises:
+        AnnotationError: If one cannot be read.
+    """
+    paths = (config.evaluate[f"{name}_ids"] for name in ObjectLists._fields)
+    return ObjectLists(*(read_object_ids(path) if path else None for path in paths))
+
+
+def object_lists(
+    config: mlc.ConfigDict, source: CocoFile, objects: Instances
+) -> ObjectLists:
+    """The lists of the configuration; warns of what they name in vain.
 
     Args:
         config: The configuration.
         source: The annotations with the true masks. A published pickle repeats the
             masks of its objects; they are compared.
+        objects: Those that are evaluated.
 
     Raises:
         AnnotationError: If a list cannot be read.
     """
-    found: dict[str, set[int | str] | None] = {}
-    for name in ObjectLists._fields:
-        path = config.evaluate[f"{name}_ids"]
-        found[name] = read_object_ids(path) if path else None
-        if path:
-            _compare(name, path, found[name] or set(), source)
-    return ObjectLists(**found)
+    lists = read_lists(config)
+    evaluated = {objects[row].annotation_id for row in range(len(objects))}
+    for name, ids in lists._asdict().items():
+        if ids is not None:
+            path = config.evaluate[f"{name}_ids"]
+            _compare(name, path, ids, source, evaluated)
+    return lists
 
 
-def _compare(name: str, path: str, ids: set[int | str], source: CocoFile) -> None:
+def _compare(
+    name: str,
+    path: str,
+    ids: set[int | str],
+    source: CocoFile,
+    evaluated: set[int | str],
+) -> None:
     masks = _masks_of(ids, source)
     unknown, differing = ids - masks.keys(), set()
     if holds_masks(path):
@@ -59,12 +79,26 @@ def _compare(name: str, path: str, ids: set[int | str], source: CocoFile) -> Non
             source.name,
             len(differing),
         )
+    if left_out := ids & masks.keys() - evaluated:
+        first = min(left_out, key=lambda one: (isinstance(one, str), one))
+        _logger.warning(
+            "evaluate.%s_ids: %d listed objects do not count, %r for one: they were "
+            "left out by `prepare`, as crowds too, or are smaller than "
+            "data.min_side_px.",
+            name,
+            len(left_out),
+            first,
+        )
 
 
 def _masks_of(
     ids: set[int | str], source: CocoFile
 ) -> dict[int | str, tuple[Any, int, int]]:
-    """Segmentation, height and width by id, of the listed records."""
+    """Segmentation, height and width by id, of the listed records.
+
+    The records are as they stand in the file. One whose image is not known has the size
+    0, which no mask has.
+    """
     rows = source.image_rows
     found: dict[int | str, tuple[Any, int, int]] = {}
     for record in source.annotations:
@@ -72,7 +106,9 @@ def _masks_of(
         if not is_id(identity) or identity not in ids or identity in found:
             continue
         image_id: Any = record.get("image_id")
-        image = source.images[rows[image_id]] if image_id in rows else {}
-        size = image.get("height") or 0, image.get("width") or 0
-        found[identity] = (record.get("segmentation"), *size)
+        is_known = is_id(image_id) and image_id in rows
+        image = source.images[rows[image_id]] if is_known else {}
+        sides: list[Any] = [image.get("height"), image.get("width")]
+        height, width = sides if all(map(is_length, sides)) else (0, 0)
+        found[identity] = record.get("segmentation"), height, width
     return found

@@ -12,11 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import MAX_NUMBER, AnnotationError, Problem, fault, is_id
-from exits_jax.evaluation.plain_pickle import PickledArray, load_plain_pickle
+from exits_jax.data.records import (
+    MAX_NUMBER,
+    AnnotationError,
+    Problem,
+    fault,
+    is_id,
+    is_length,
+)
+from exits_jax.evaluation.plain_pickle import load_plain_pickle
 from exits_jax.files.atomic import whole_file
 
 _MAX_BYTES = 2**26  # the published files have some MB
+_MAX_ENTRIES = 2**20  # more than any data set has objects in a list
 _MAX_LISTED = 20
 
 
@@ -102,7 +110,7 @@ def compare_with(
     """
     differing: set[int | str] = set()
     unknown: set[int | str] = set()
-    for entry in objects:
+    for entry in {entry.annotation_id: entry for entry in objects}.values():
         found = annotations.get(entry.annotation_id)
         if found is None:
             unknown.add(entry.annotation_id)
@@ -168,10 +176,18 @@ def _entries(data: bytes, name: str) -> list[ListedObject]:
     listed = load_plain_pickle(data, name)
     if not isinstance(listed, list | tuple):
         raise fault("E102", f"{name} holds {_shown(listed)}; expected a list.")
-    entries, problems = [], []
+    if len(listed) > _MAX_ENTRIES:
+        raise fault(
+            "E115", f"{name} lists {len(listed)} objects; {_MAX_ENTRIES} at most."
+        )
+    entries, problems, room = [], [], _MAX_BYTES
     for place, value in enumerate(listed):
         try:
             entries.append(_entry(value))
+            # A pickle may name one mask a million times.
+            room -= len(entries[-1].segmentation["counts"])
+            if room < 0:
+                raise fault("E115", f"all masks are larger than {_MAX_BYTES} bytes.")
         except AnnotationError as error:
             message = f"entry {place}: {error}"
             problems.append(Problem(None, error.problems[0].code, message))
@@ -187,7 +203,7 @@ def _entry(value: Any) -> ListedObject:
             f"it is {_shown(value)}{size}; expected [file name, class name, annotation "
             "id, box, RLE].",
         )
-    file_name, class_name, annotation_id, box, rle = map(_plain, value)
+    file_name, class_name, annotation_id, box, rle = value
     if not isinstance(file_name, str) or not isinstance(class_name, str):
         raise fault(
             "E102",
@@ -198,11 +214,10 @@ def _entry(value: Any) -> ListedObject:
         raise fault("E105", f"{_shown(annotation_id)} is not an annotation id.")
     if not isinstance(box, list | tuple) or len(box) != 4:
         raise fault("E104", f"its box is {_shown(box)}; expected four numbers.")
-    sides = [_plain(side) for side in box]
-    if not all(type(s) in (int, float) and abs(s) < MAX_NUMBER for s in sides):
+    if not all(type(s) in (int, float) and abs(s) < MAX_NUMBER for s in box):
         raise fault("E104", "its box holds something else than finite numbers.")
     return ListedObject(
-        file_name, class_name, annotation_id, tuple(map(float, sides)), _rle(rle)
+        file_name, class_name, annotation_id, tuple(map(float, box)), _rle(rle)
     )
 
 
@@ -210,25 +225,24 @@ def _rle(value: Any) -> dict[str, Any]:
     """The mask of an entry in the form of COCO; its runs are checked on decoding."""
     if not isinstance(value, dict):
         raise fault("E211", f"its mask is {_shown(value)}; expected an RLE.")
-    size, counts = _plain(value.get("size")), _plain(value.get("counts"))
-    sides = list(size) if isinstance(size, list | tuple) else []
-    if len(sides) != 2 or any(type(s) is not int or s < 1 for s in sides):
+    size, counts = value.get("size"), value.get("counts")
+    sides = size if isinstance(size, list | tuple) else ()
+    if len(sides) != 2 or not all(map(is_length, sides)):
         raise fault(
             "E211", f"the size of its RLE is {_shown(size)}; expected [height, width]."
         )
     if isinstance(counts, bytes | bytearray):
         counts = counts.decode("latin-1")
-    if not isinstance(counts, str | list):
+    is_list = isinstance(counts, list) and all(type(run) is int for run in counts)
+    if not isinstance(counts, str) and not is_list:
         raise fault("E211", f"the counts of its RLE are {_shown(counts)}.")
-    return {"size": sides, "counts": counts}
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, PickledArray) else value
+    return {"size": list(map(int, sides)), "counts": counts}
 
 
 def _shown(value: Any) -> str:
     """A value of any depth for a message; only flat ones are written out."""
+    if isinstance(value, str | bytes):
+        value = value[:60]
     if isinstance(value, str | bytes | int | float | None):
         return f"{value!r:.60}"
     return f"a {type(value).__name__}"

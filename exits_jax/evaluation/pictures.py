@@ -7,11 +7,16 @@ from typing import Any
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data import rle
 from exits_jax.data.crops import Window
 from exits_jax.data.table import Instances
 from exits_jax.evaluation.contact_sheet import Panel, write_contact_sheet
-from exits_jax.evaluation.point_quality import Find, crop_mask, look_at, true_mask_of
+from exits_jax.evaluation.point_quality import (
+    Find,
+    crop_mask,
+    look_at,
+    pseudo_mask_of,
+    true_mask_of,
+)
 from exits_jax.object_sizes import AREAS
 from exits_jax.run.check_weights import described
 from exits_jax.run.from_config import encoder_config, method_name
@@ -54,12 +59,9 @@ def draw_pictures(
     size = config.crop.size
     found = look_at(config, find, chosen, name="drawing pictures")
     panels = []
-    for item, seen in zip(chosen, found, strict=True):
+    for item, seen in found:
         window = Window(*(int(edge) for edge in seen["window"]))
-        segmentation = pseudo.get(item.annotation_id)
-        mask = np.zeros(item.image_size, bool)
-        if segmentation is not None:
-            mask = rle.decode(segmentation)
+        mask = pseudo_mask_of(pseudo, item)
         true_mask = true_mask_of(truth, item)
         iou = ious.get(item.annotation_id)
         panels.append(
@@ -79,6 +81,8 @@ def draw_pictures(
                 extent=(window.x1 - window.x0, window.y1 - window.y0),
             )
         )
+    if not panels:
+        return
     encoder = encoder_config(config, role="generator")
     method = method_name(config)
     model = described(encoder.dim, encoder.depth)

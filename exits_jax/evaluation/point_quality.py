@@ -12,7 +12,7 @@ from exits_jax.batch import Batch
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window, crop_image
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError, Instance
+from exits_jax.data.records import AnnotationError, Instance, fault
 from exits_jax.data.table import Instances
 from exits_jax.labeling.model_source import walk_encoder
 from exits_jax.run.extractor import extractor
@@ -111,26 +111,31 @@ def _walk_finder(config: mlc.ConfigDict, workdir: Workdir) -> Find:
 
 def look_at(
     config: mlc.ConfigDict, find: Find | None, chosen: Instances, **shown: str
-) -> list[dict[str, np.ndarray]]:
-    """Crop of each object and, for EXITS, what the point retrieval found in it.
+) -> list[tuple[Instance, dict[str, np.ndarray]]]:
+    """Objects with their crop and, for EXITS, what the point retrieval found in it.
 
     Args:
         config: The whole configuration.
         find: Of `finder`.
-        chosen: The objects.
+        chosen: The objects. With `data.on_bad=skip` those whose image cannot be read
+            any more are left out.
         **shown: Name, and what it begins with, for `tracked`.
     """
     side = config.crop.size // config.model.patch_size
-    found: list[dict[str, np.ndarray]] = []
-    batches = label_batches(chosen, crop_options(config), batch=BATCH)
+    found: list[tuple[Instance, dict[str, np.ndarray]]] = []
+    skips = config.data.on_bad == "skip"
+    batches = label_batches(
+        chosen, crop_options(config), batch=BATCH, skip_unreadable=skips
+    )
     total = -(-len(chosen) // BATCH)
     for rows in tracked(batches, total=total, unit="batch", warm_up=1, **shown):
         arrays = cast(dict[str, np.ndarray], rows)
         if find is not None:
             for name, points in find(rows).items():
                 arrays[name] = np.asarray(points).reshape(-1, side, side)
-        for row in np.flatnonzero(rows["index"] >= 0):
-            found.append({name: array[row] for name, array in arrays.items()})
+        for row in np.flatnonzero(rows["valid"]).tolist():
+            item = chosen[int(rows["index"][row])]
+            found.append((item, {name: array[row] for name, array in arrays.items()}))
     return found
 
 
@@ -140,6 +145,25 @@ def true_mask_of(truth: Mapping[Any, Any], item: Instance) -> np.ndarray | None:
         return decode_mask(truth[item.annotation_id], *item.image_size)
     except (KeyError, AnnotationError):
         return None
+
+
+def pseudo_mask_of(pseudo: Mapping[Any, Any], item: Instance) -> np.ndarray:
+    """The object's pseudo mask, bool [h, w]; empty if it has none.
+
+    Raises:
+        AnnotationError: It is not as `generate` writes masks: somebody changed it.
+    """
+    if item.annotation_id not in pseudo:
+        return np.zeros(item.image_size, bool)
+    try:
+        return decode_mask(pseudo[item.annotation_id], *item.image_size)
+    except AnnotationError as error:
+        problem = error.problems[0]
+        raise fault(
+            problem.code,
+            f"The pseudo mask of annotation {item.annotation_id!r:.80} cannot be used: "
+            f"{problem.message} Make the masks again with --redo=generate.",
+        ) from error
 
 
 def crop_mask(mask: np.ndarray, window: Window, size: int) -> np.ndarray:
@@ -170,7 +194,7 @@ def point_quality(
     counts = np.zeros(9)
     name = "checking points"
     looked = look_at(config, find, objects, name=name, doing="compiling")
-    for item, seen in zip(objects, looked, strict=True):
+    for item, seen in looked:
         true_mask = true_mask_of(truth, item)
         if true_mask is None or not seen["has_points"]:
             continue

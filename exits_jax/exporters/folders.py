@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from exits_jax.exporters.report import NAME, UNSAFE_NAME
+from exits_jax.files.leftovers import remove_leftovers
 from exits_jax.files.paths import is_inside
 
 REPORT = "export_report.json"
@@ -43,6 +45,8 @@ def building(out: str | Path) -> Iterator[Path]:
     """
     out = Path(os.path.realpath(out))
     check_replaceable(out)
+    ends = "new|old" if out.exists() else "new"  # the old one may be all there is
+    remove_leftovers(out.parent, rf"\.{re.escape(out.name)}\.(\d+)\.(?:{ends})")
     new = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ and no JSON; one of an earlier import stays as it is.
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
 from exits_jax.data.records import FLAG_CODES, AnnotationError, fault, read_instance
+from exits_jax.files.leftovers import remove_leftovers
 from exits_jax.importers.clicks import place_box, place_clicks
 from exits_jax.importers.image_table import ImageTable
 from exits_jax.importers.items import ImageItem, Item, ObjectItem, Rejected
@@ -95,6 +97,8 @@ def write_items(
     if categories is not None and len(set(categories)) < len(categories):
         raise ValueError("A category is named twice; names must be unique.")
     output.parent.mkdir(parents=True, exist_ok=True)
+    for name in (output.name, report.name):
+        remove_leftovers(output.parent, rf"\.{re.escape(name)}\.(\d+)")
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     report_draft = report.with_name(f".{report.name}.{os.getpid()}")
     try:

@@ -19,13 +19,13 @@ from exits_jax.batch import Batch, map_fields
 from exits_jax.data.batches import label_batches
 from exits_jax.data.crops import Window
 from exits_jax.data.images import ImageError
-from exits_jax.data.records import Instance
+from exits_jax.data.records import Instance, Problem
 from exits_jax.data.table import Instances
 from exits_jax.labeling.device_memory import Pieces
 from exits_jax.labeling.layers import in_layers
 from exits_jax.labeling.plan import Plan, planned
 from exits_jax.labeling.prediction import Prediction
-from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance, Skip
+from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance
 from exits_jax.models.params import Params, abstract_graph
 from exits_jax.ops.clicks import Clicks
 from exits_jax.run.from_config import (
@@ -235,7 +235,7 @@ def _pseudo_mask(
         ],
     )
     if made.is_empty and config.generate.empty == "skip":
-        return Skip(
+        return Problem(
             item.annotation_id,
             "E301",
             f"Annotation {item.annotation_id!r:.80}: no pixel of the box exceeds "
@@ -254,7 +254,7 @@ def _pseudo_mask(
     )
 
 
-def _unreadable(objects: Instances, index: int) -> Skip:
+def _unreadable(objects: Instances, index: int) -> Problem:
     """Why the image of an object gave no crop."""
     identity = objects[index].annotation_id
     code, why = "E110", "its image has another size than the annotations say."
@@ -264,4 +264,4 @@ def _unreadable(objects: Instances, index: int) -> Skip:
         code, why = error.code, str(error)
     except FileNotFoundError as error:
         code, why = "E111", str(error)
-    return Skip(identity, code, f"Annotation {identity!r:.80}: {why}")
+    return Problem(identity, code, f"Annotation {identity!r:.80}: {why}")

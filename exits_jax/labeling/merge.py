@@ -14,7 +14,6 @@ from exits_jax.labeling.part_files import Parts, count_unreadable, read_parts
 from exits_jax.labeling.pseudo_masks import (
     Outcome,
     PseudoInstance,
-    Skip,
     Source,
     write_coco,
 )
@@ -52,7 +51,7 @@ def merge(
     """
     _refuse_unreadable(parts, positions, max_unreadable)
     before: list[tuple[int, Outcome]] = [
-        (problem.position or 0, Skip(*problem[:3])) for problem in left_out
+        (problem.position or 0, problem) for problem in left_out
     ]
     made = read_parts(parts, positions)
     outcomes = heapq.merge(before, made, key=operator.itemgetter(0))
@@ -66,9 +65,9 @@ def _refuse_unreadable(parts: Parts, positions: np.ndarray, limit: float) -> Non
     if count_unreadable(parts) <= limit * parts.num_objects:
         return
     lost = [
-        Problem(*outcome, position)
+        outcome._replace(position=position)
         for position, outcome in read_parts(parts, positions, unreadable_only=True)
-        if isinstance(outcome, Skip)
+        if isinstance(outcome, Problem)
     ]
     raise TooManySkipped(
         f"generate {parts.split}: the images of {len(lost)} of {parts.num_objects} "

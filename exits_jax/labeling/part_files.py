@@ -5,6 +5,7 @@ what decided them: the parameters, the fields of the configuration, the prepared
 objects. Files of other parameters or fields are refused, so that no JSON mixes them.
 """
 
+import hashlib
 import json
 import operator
 import re
@@ -16,12 +17,13 @@ import ml_collections as mlc
 import numpy as np
 
 import exits_jax
+from exits_jax.data.records import Problem
 from exits_jax.files.atomic import whole_file
 from exits_jax.files.json_files import json_text
-from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance, Skip
+from exits_jax.labeling.pseudo_masks import Outcome, PseudoInstance
 from exits_jax.run.workdir import ConfigError
 
-FORMAT = 1
+FORMAT = 3
 UNREADABLE = ("E110", "E111", "E113", "E114")  # codes of images that gave no crop
 _MAX_HEADER = 2**16  # characters; a file without line breaks is not read whole
 
@@ -32,6 +34,7 @@ class Header(NamedTuple):
     made_by: dict[str, Any]  # what must be equal for the part to be kept
     num_unreadable: int  # objects whose image could not be read
     num_bytes: int  # of all further lines
+    sha256: str  # of the same
 
 
 class Parts(NamedTuple):
@@ -109,16 +112,18 @@ def write_part(
     for position, outcome in outcomes:
         kind, fields = type(outcome).__name__, outcome._asdict()
         lines.append(json_text([position, kind, fields]) + "\n")
-        num_unreadable += isinstance(outcome, Skip) and outcome.code in UNREADABLE
+        num_unreadable += isinstance(outcome, Problem) and outcome.code in UNREADABLE
     if len(lines) != len(parts.rows(part)):
         raise RuntimeError(
             f"Part {part} of {parts.split} has {len(parts.rows(part))} objects, but "
             f"{len(lines)} outcomes were made."
         )
-    header = Header(_made_by(parts, part), num_unreadable, sum(map(len, lines)))
+    text = "".join(lines)  # in ASCII
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    header = Header(_made_by(parts, part), num_unreadable, len(text), digest)
     with whole_file(parts.path(part)) as file:
         file.write(json_text(header._asdict()) + "\n")
-        file.writelines(lines)
+        file.write(text)
 
 
 def count_unreadable(parts: Parts) -> int:
@@ -153,7 +158,7 @@ def read_parts(
         rows = parts.rows(part)
         wanted = positions[rows.start : rows.stop]
         for position, outcome in _read_lines(parts.path(part), wanted):
-            is_lost = isinstance(outcome, Skip) and outcome.code in UNREADABLE
+            is_lost = isinstance(outcome, Problem) and outcome.code in UNREADABLE
             if is_lost or not unreadable_only:
                 yield position, outcome
 
@@ -213,6 +218,10 @@ def _checked_header(parts: Parts, part: int) -> Header:
     num_bytes = path.stat().st_size - offset
     if num_bytes != header.num_bytes:
         raise _broken(path, f"it holds {num_bytes} of {header.num_bytes} bytes")
+    with path.open("rb") as file:
+        file.seek(offset)
+        if hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
+            raise _broken(path, "it was changed since it was written")
     return header
 
 
@@ -224,7 +233,7 @@ def _read_header(path: Path) -> tuple[Header, int]:
         header = Header(**json.loads(line))
     except TypeError as error:
         raise ValueError(str(error)) from error
-    kinds = (dict, int, int)
+    kinds = (dict, int, int, str)
     if not all(type(value) is kind for value, kind in zip(header, kinds)):
         raise ValueError("its fields have other types.")
     return header, len(line)
@@ -247,7 +256,7 @@ def _refuse_unexpected(parts: Parts, path: Path) -> None:
 
 def _read_lines(path: Path, positions: np.ndarray) -> Iterator[tuple[int, Outcome]]:
     """The outcomes of a part, which must be those of the given places."""
-    kinds = {"PseudoInstance": PseudoInstance, "Skip": Skip}
+    kinds = {"PseudoInstance": PseudoInstance, "Problem": Problem}
     with path.open("rb") as file:
         next(file)  # the header
         count = 0

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from pycocotools import mask as coco_mask
-
 from exits_jax.data import rle as run_lengths
-from exits_jax.files.digests import sha256_of
+from exits_jax.data.masks import decode_mask
+from exits_jax.data.records import AnnotationError, Problem, is_length
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
+from exits_jax.files.seals import Damaged, fault_of_file, read_json, seal_of
 
 
 class PseudoInstance(NamedTuple):
@@ -31,15 +31,7 @@ class PseudoInstance(NamedTuple):
     flags: tuple[str, ...]
 
 
-class Skip(NamedTuple):
-    """Why an annotation is left out."""
-
-    annotation_id: int | str | None  # None where the record has no usable one
-    code: str
-    message: str
-
-
-Outcome = PseudoInstance | Skip
+Outcome = PseudoInstance | Problem
 
 
 @runtime_checkable
@@ -118,22 +110,39 @@ def write_coco(
         "crowds_kept": records.num_crowds,
         "skipped": len(records.skipped),
     }
-    files = {
-        name: {
-            "sha256": sha256_of(folder / name),
-            "bytes": (folder / name).stat().st_size,
-        }
-        for name in ("pseudo_masks.json", "skipped.json")
-    }
+    names = ("pseudo_masks.json", "skipped.json")
+    files = {name: seal_of(folder / name) for name in names}
     manifest = {"files": files, "counts": counts, "exits_jax": info}
     write_json(folder / "manifest.json", manifest)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Raises Damaged if `pseudo_masks.json` is not the file that `write_coco` wrote.
+
+    Args:
+        folder: Where it lies, with its manifest.
+    """
+    path, manifest = folder / "pseudo_masks.json", folder / "manifest.json"
+    again = "Bring back a copy, or make the masks again with --redo=generate."
+    try:
+        files = read_json(manifest, dict).get("files")
+        seal = files.get(path.name) if isinstance(files, dict) else None
+    except FileNotFoundError:
+        raise Damaged(
+            f"{manifest} is missing, which vouches for {path}. {again}"
+        ) from None
+    except Damaged as error:
+        raise Damaged(f"{error} {again}") from None
+    fault = fault_of_file(path, seal)
+    if fault is not None:
+        raise Damaged(f"{path} {fault} (as {manifest} says). {again}")
 
 
 class _Records:
     """The records of the source that stay, in their order, as JSON texts."""
 
     def __init__(self, source: Source, outcomes: Iterable[tuple[int, Outcome]]):
-        self.skipped: list[Skip] = []
+        self.skipped: list[Problem] = []
         self.num_masks = self.num_crowds = 0
         self._source = source
         self._outcomes = iter(outcomes)
@@ -187,7 +196,7 @@ def _check_owner(record: Any, position: int, outcome: Any) -> None:
             f"what became of it names {outcome.annotation_id}. Was the annotation file "
             "changed after it was prepared?"
         )
-    if isinstance(outcome, Skip):
+    if isinstance(outcome, Problem):
         return
     name = f"Annotation {outcome.annotation_id}"
     if run_lengths.area(outcome.rle) == 0:
@@ -252,28 +261,15 @@ def _is_box(box: Any) -> bool:
     return len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
 
 
-def _has_mask(record: dict[str, Any], size: tuple[Any, Any]) -> bool:
+def _has_mask(record: dict[str, Any], size: tuple[Any, ...]) -> bool:
     """Whether a record carries a segmentation that decodes to some pixels."""
     segmentation: Any = record.get("segmentation")
-    height, width = size
-    try:
-        if isinstance(segmentation, list):
-            if not isinstance(height, int) or not isinstance(width, int):
-                return False
-            if any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
-                return False
-            if not all(math.isfinite(v) for ring in segmentation for v in ring):
-                return False
-            parts = coco_mask.frPyObjects(segmentation, height, width)
-            return bool(parts) and int(coco_mask.area(coco_mask.merge(parts))) > 0
-        stated = tuple(segmentation["size"])
-        if None not in (height, width) and stated != (height, width):
-            return False
-        counts = segmentation["counts"]
-        if isinstance(counts, list):
-            # pycocotools trusts the counts, so they are checked before it sees them.
-            sound = all(isinstance(c, int) and c >= 0 for c in counts)
-            return sound and sum(counts) == math.prod(stated) and sum(counts[1::2]) > 0
-        return run_lengths.area(segmentation) > 0
-    except (TypeError, KeyError, ValueError, IndexError):
+    if None in size and isinstance(segmentation, dict):
+        size = tuple(segmentation.get("size") or ())
+    if len(size) != 2 or not all(map(is_length, size)):
         return False
+    try:
+        decode_mask(segmentation, *size)
+    except AnnotationError:
+        return False
+    return True

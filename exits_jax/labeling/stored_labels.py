@@ -26,7 +26,14 @@ from exits_jax.data.batches import label_batches
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.table import Instances
 from exits_jax.files.atomic import whole_path
-from exits_jax.files.json_files import json_text, write_json
+from exits_jax.files.json_files import json_text
+from exits_jax.files.seals import (
+    Damaged,
+    fault_of_file,
+    read_sealed,
+    seal_of,
+    write_sealed,
+)
 from exits_jax.labeling.check_walk import check_walk
 from exits_jax.labeling.device_memory import Pieces
 from exits_jax.labeling.label import ROWS
@@ -47,6 +54,7 @@ from exits_jax.train.predict import refined_logits, walk_logits, walk_of
 from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import make_mesh, replicate, shard_batch, split_rows
 
+_AGAIN = "Bring back a copy of its folder, or remove it to have all labels made again."
 _logger = logging.getLogger(__name__)
 
 
@@ -57,6 +65,7 @@ def stored_labels(
 
     Raises:
         ConfigError: If a training has begun on labels that were made in another way.
+        Damaged: If labels that are there are not what was written.
     """
     encoder = walk_encoder(config, workdir)
     walk = walk_options(config)
@@ -87,6 +96,10 @@ def stored_labels(
         if jax.process_index() == 0:
             _join_parts(folder, in_blocks(len(objects), part_size(config)))
         _wait("labels are joined")
+    else:
+        fault = _fault(folder / "labels.npy")
+        if fault is not None:
+            raise Damaged(f"{folder / 'labels.npy'} {fault}. {_AGAIN}")
     return store
 
 
@@ -99,7 +112,10 @@ def _has_begun(workdir: Workdir) -> bool:
 def _made_by(folder: Path) -> dict[str, Any]:
     """The key of the labels in a folder; empty if there are none."""
     note = folder / "made_by.json"
-    return json.loads(note.read_text()) if note.exists() else {}
+    try:
+        return read_sealed(note) if note.exists() else {}
+    except Damaged as error:
+        raise Damaged(f"{error} {_AGAIN}") from None
 
 
 def _refuse_others(folder: Path, key: dict[str, Any]) -> None:
@@ -116,20 +132,23 @@ def _refuse_others(folder: Path, key: dict[str, Any]) -> None:
 
 def _begin(folder: Path, key: dict[str, Any]) -> None:
     """An empty folder, or the one of an earlier run with the same key."""
-    if _made_by(folder) == key:
-        return
+    try:
+        if _made_by(folder) == key:
+            return
+    except Damaged:
+        pass  # nothing was trained on them yet, or it was said before
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "parts").mkdir(parents=True)
-    write_json(folder / "made_by.json", key)
+    write_sealed(folder / "made_by.json", key)
 
 
 def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None:
-    """Makes the parts of this process that are not there, each file whole or not."""
+    """Makes the parts of this process that are not there, or damaged."""
     mine = in_blocks(len(objects), part_size(config))[
         jax.process_index() :: jax.process_count()
     ]
-    missing = [part for part in mine if not _path(folder, part).exists()]
+    missing = [part for part in mine if _fault(_path(folder, part)) is not None]
     if not missing:
         return
     total, todo = (sum(map(len, parts)) for parts in (mine, missing))
@@ -205,6 +224,7 @@ def _join_parts(folder: Path, parts: list[range]) -> None:
         for part, path in zip(parts, paths):
             rows[part.start : part.stop] = np.load(path, mmap_mode="r")
         rows.flush()
+        write_sealed(_seal_file(folder / "labels.npy"), seal_of(draft))
     shutil.rmtree(folder / "parts")
 
 
@@ -214,8 +234,26 @@ def _path(folder: Path, part: range) -> Path:
 
 
 def _save(path: Path, rows: np.ndarray) -> None:
-    with whole_path(path) as draft, draft.open("wb") as file:
-        np.save(file, rows)
+    with whole_path(path) as draft:
+        with draft.open("wb") as file:
+            np.save(file, rows)
+        write_sealed(_seal_file(path), seal_of(draft))
+
+
+def _seal_file(path: Path) -> Path:
+    return path.with_suffix(".seal.json")
+
+
+def _fault(path: Path) -> str | None:
+    """Why an array is not what was written; those of before have no seal."""
+    if not path.exists():
+        return "is missing"
+    try:
+        return fault_of_file(path, read_sealed(_seal_file(path)))
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        return f"has a seal that cannot be read: {error}"
 
 
 def _wait(name: str) -> None:

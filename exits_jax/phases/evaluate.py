@@ -10,16 +10,22 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data import rle
+from exits_jax.data.annotations import enforce
 from exits_jax.data.coco_file import ById, CocoFile, Records
+from exits_jax.data.images import ImageError
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError, Instance
+from exits_jax.data.records import AnnotationError, Instance, Problem
 from exits_jax.data.table import Instances
 from exits_jax.evaluation import iou
 from exits_jax.evaluation.baselines import box_mask, grabcut_mask, octagon_mask
 from exits_jax.evaluation.listed_objects import ObjectLists, object_lists
 from exits_jax.evaluation.pictures import draw_pictures, spread
-from exits_jax.evaluation.point_quality import finder, point_quality, points_in_words
+from exits_jax.evaluation.point_quality import (
+    finder,
+    point_quality,
+    points_in_words,
+    pseudo_mask_of,
+)
 from exits_jax.evaluation.reliability import reliability
 from exits_jax.evaluation.scores import scored, scores_in_words
 from exits_jax.evaluation.verdict import OCTAGON, verdict
@@ -28,7 +34,7 @@ from exits_jax.labeling.label import Models, label_objects
 from exits_jax.labeling.model_source import walk_encoder
 from exits_jax.labeling.part_files import part_size
 from exits_jax.labeling.plan import in_blocks
-from exits_jax.labeling.pseudo_masks import PseudoInstance
+from exits_jax.labeling.pseudo_masks import PseudoInstance, refuse_damaged
 from exits_jax.models.params import Params
 from exits_jax.run.from_config import (
     WALK_ALONE,
@@ -39,6 +45,7 @@ from exits_jax.run.from_config import (
     uses_walk,
     walk_options,
 )
+from exits_jax.run.identity import annotation_files, refuse_other
 from exits_jax.run.phase_order import begin
 from exits_jax.run.prepared import instances
 from exits_jax.run.workdir import ConfigError, Workdir
@@ -73,7 +80,11 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
 
     Every true mask counts: an object without a pseudo mask has IoU 0. Crowd regions,
     what `prepare` left out and objects with a side of `data.min_side_px` or less do
-    not count. On several processes the first does all of this.
+    not count, nor with `data.on_bad=skip` those whose image is needed and cannot be
+    read any more. On several processes the first does all of this.
+
+    Raises:
+        TooManySkipped: Their share exceeds `data.max_skip_fraction`.
     """
     if not begin(config, workdir, "evaluate"):
         return
@@ -81,7 +92,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     encoder = walk_encoder(config, workdir) if _has_walk(config) else None
     if jax.process_index() != 0:
         return
-    sources = workdir.facts("prepare")["sources"]
+    sources = annotation_files(workdir)
     split = _split(config, sources)
     folder = workdir.path if split == "train" else workdir / split
     made = _pseudo_masks(folder)
@@ -90,12 +101,13 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     objects = objects.select(sides.min(axis=1) > config.data.min_side_px)
     covers_box = _share_of_boxes(made, objects)
+    refuse_other(workdir, split)
     source = CocoFile.read(sources[split])
     truth = ById(source.annotations, "segmentation")
     others = {}
     if encoder is not None:
         others[WALK_ALONE] = _walk_masks(config, encoder, objects, split)
-    lists = object_lists(config, source)
+    lists = object_lists(config, source, objects)
     measured = _measure(config, objects, truth, pseudo, others, lists)
     if measured:
         rows = np.array([found.row for found in measured])
@@ -161,7 +173,7 @@ def _walk_masks(
     }
 
 
-def _split(config: mlc.ConfigDict, sources: dict[str, str]) -> str:
+def _split(config: mlc.ConfigDict, sources: Mapping[str, Path]) -> str:
     """The validation split where there is one that has masks, else the other."""
     labeled = [name for name in ("val", "train") if name in config.generate.splits]
     found = [name for name in labeled if name in sources]
@@ -244,8 +256,20 @@ def _measure(
 ) -> list[Measured]:
     """Every object that has a true mask, image by image: each decoded once."""
     has_clicks = bool(objects.has_points.any())
+    gone: list[Problem] = []
 
     def measure_image(rows: np.ndarray) -> tuple[list[Measured], int]:
+        try:
+            return measure_objects(rows)
+        except (ImageError, FileNotFoundError) as error:
+            if config.data.on_bad == "error":
+                raise
+            code = getattr(error, "code", "E111")
+            ids = (objects[row].annotation_id for row in rows.tolist())
+            gone.extend(Problem(identity, code, str(error)) for identity in ids)
+            return [], 0
+
+    def measure_objects(rows: np.ndarray) -> tuple[list[Measured], int]:
         image, found, num_unreadable = None, [], 0
         for row in rows.tolist():
             item = objects[row]
@@ -257,8 +281,8 @@ def _measure(
                 num_unreadable += 1  # an unreadable true mask cannot be compared
                 continue
             masks = {
-                OURS: _mask_of(pseudo, item),
-                **{name: _mask_of(masks, item) for name, masks in others.items()},
+                OURS: pseudo_mask_of(pseudo, item),
+                **{name: pseudo_mask_of(masks, item) for name, masks in others.items()},
                 "box as mask": box_mask(item.box, item.image_size),
             }
             if has_clicks:
@@ -285,6 +309,16 @@ def _measure(
             "%d of %d true masks cannot be read: their objects are not evaluated",
             num_unreadable,
             num_unreadable + len(measured),
+        )
+    if gone:
+        name, limit = "evaluate", config.data.max_skip_fraction
+        enforce(gone, len(objects), name, config.data.on_bad, limit)
+        _logger.warning(
+            "the images of %d of %d objects cannot be read any more: these are not "
+            "evaluated; of the first: %s",
+            len(gone),
+            len(objects),
+            gone[0].message,
         )
     return measured
 
@@ -322,14 +356,14 @@ def _share_of_boxes(made: Records, objects: Instances) -> float:
 
 
 def _pseudo_masks(folder: Path) -> Records:
-    """The records of `pseudo_masks.json`."""
+    """The records of `pseudo_masks.json`.
+
+    Raises:
+        Damaged: If the file is not the one that `generate` wrote.
+        FileNotFoundError: If there is none.
+    """
     path = folder / "pseudo_masks.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `exits-jax generate` first.")
+    refuse_damaged(folder)
     return CocoFile.read(path).annotations
-
-
-def _mask_of(pseudo: Masks, item: Instance) -> np.ndarray:
-    if item.annotation_id not in pseudo:
-        return np.zeros(item.image_size, bool)
-    return rle.decode(pseudo[item.annotation_id])

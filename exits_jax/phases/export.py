@@ -12,6 +12,8 @@ from exits_jax.exporters.formats import KINDS, OUTLINES, export
 from exits_jax.exporters.mask_file import MaskFile
 from exits_jax.exporters.masks import Options
 from exits_jax.exporters.report import Report
+from exits_jax.labeling.pseudo_masks import refuse_damaged
+from exits_jax.run.identity import image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
 
 _logger = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     Raises:
         ConfigError: If a field of `export` makes no sense or the folder holds
             something else.
+        Damaged: If the masks of this run are not what `generate` wrote.
         FileNotFoundError: If there are no masks yet, or no folder `data.images`.
     """
     check_export(config)
@@ -36,6 +39,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             f"There are no masks to export: {path} does not exist. Run "
             "`exits-jax generate` first, or name a file by export.source."
         )
+    if not wanted.source and (workdir / "manifest.json").exists():
+        refuse_damaged(workdir.path)
     images = _image_folder(config, workdir)
     try:
         check_replaceable(out)  # before anything is read
@@ -102,5 +107,5 @@ def _image_folder(config: mlc.ConfigDict, workdir: Workdir) -> Path | None:
     """The images of the masks: of the training split, as far as it is known."""
     if config.data.images:
         return Path(config.data.images)
-    drawn = Path(workdir.facts("prepare").get("images", {}).get("train", ""))
-    return drawn if drawn != Path() and drawn.is_dir() else None
+    drawn = image_folders(workdir).get("train")
+    return drawn if drawn is not None and drawn.is_dir() else None

@@ -59,7 +59,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     decided_by = fields_of_masks(config)
     decided_by["parameters"] = digest_of_model(model)
     finished = []
-    for split, path in workdir.facts("prepare")["sources"].items():
+    for split in workdir.facts("prepare")["sources"]:
         if split not in config.generate.splits:
             continue
         objects = instances(config, workdir, split)
@@ -85,7 +85,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"masks of {split} are made")
         if jax.process_index() == 0:
-            source = read_source(workdir, split, path)
+            source = read_source(workdir, split)
             _merge(config, workdir, parts, source, objects.position, model)
         finished.append(parts)
     workdir.finish("generate")

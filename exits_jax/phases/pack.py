@@ -5,10 +5,10 @@ It comes after `prepare`, and only when it is asked for: no other phase needs it
 
 import logging
 import time
-from pathlib import Path
 
 import ml_collections as mlc
 
+from exits_jax.run.identity import image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
 from exits_jax.shards.builder import BUILDERS
 from exits_jax.shards.packing import Packed, PackError
@@ -42,14 +42,14 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> Packed:
         known = ", ".join(BUILDERS)
         raise ConfigError(f"data.name = {data.name!r}: known are {known}.")
     workdir.require("prepare")
-    images = workdir.facts("prepare")["images"]
+    workdir.refuse_damaged("prepare")
     sources = {
         split: Source(
             workdir / "annotations" / f"{split}.json",
-            Path(folder),
+            folder,
             bool(data.get("follow_links", False)),
         )
-        for split, folder in images.items()
+        for split, folder in image_folders(workdir).items()
     }
     start = time.monotonic()
     try:

@@ -21,10 +21,11 @@ from exits_jax.data.records import AnnotationError, Problem, fault
 from exits_jax.data.table import Instances
 from exits_jax.data.usable import doubts, nothing_left
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
+from exits_jax.run.identity import sample_images, stamp
 from exits_jax.run.image_names import write_image_names
 from exits_jax.run.phase_order import begin
-from exits_jax.run.prepared import columns_folder
-from exits_jax.run.sources import find_sources, point_rule, stamp
+from exits_jax.run.prepared import columns_folder, files_of
+from exits_jax.run.sources import find_sources, point_rule
 from exits_jax.run.workdir import Workdir
 from exits_jax.train.progress import tracked
 
@@ -69,15 +70,20 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
                 "annotations": _bare_records(made.source, made.instances),
             },
         )
-        _save_columns(made.instances, columns_folder(workdir, split))
+        _save_columns(made.instances, workdir, split)
         write_json(
             folder / f"{split}_skipped.json", [item._asdict() for item in made.skipped]
         )
     workdir.finish(
         "prepare",
-        images={split: str(source.images) for split, source in sources.items()},
-        sources={split: str(path) for split, path in files.items()},
+        sealing=[path for split in splits for path in files_of(workdir, split)],
+        images={split: workdir.keep(s.images) for split, s in sources.items()},
+        sources={split: workdir.keep(path) for split, path in files.items()},
         stamps=stamps,
+        samples={
+            split: sample_images(workdir, made.instances)
+            for split, made in splits.items()
+        },
         counts={split: made.counts for split, made in splits.items()},
     )
 
@@ -181,11 +187,12 @@ def _bare_records(source: CocoFile, instances: Instances) -> Iterator[str]:
         yield json_text(record)
 
 
-def _save_columns(instances: Instances, folder: Path) -> None:
+def _save_columns(instances: Instances, workdir: Workdir, split: str) -> None:
     """Writes the columns as a whole folder."""
+    folder = columns_folder(workdir, split)
     temporary = folder.with_name(f".{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    instances.save(temporary)
+    instances.save(temporary, inside=workdir.path)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 

@@ -13,7 +13,9 @@ import ml_collections as mlc
 
 from exits_jax.exit_status import TRY_AGAIN
 from exits_jax.files.words import did_you_mean
+from exits_jax.labeling.pseudo_masks import refuse_damaged
 from exits_jax.run.child import ChildEnded, run_child
+from exits_jax.run.identity import annotation_files, image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
 
 
@@ -41,23 +43,25 @@ def command(config: mlc.ConfigDict, workdir: Workdir) -> list[str]:
     model = str(mmdet_config(wanted.config))
     _check(config)
     workdir.require("prepare", "generate")
-    facts = workdir.facts("prepare")
+    sources, images = annotation_files(workdir), image_folders(workdir)
     masks = workdir / "pseudo_masks.json"
     if not masks.is_file():
         raise FileNotFoundError(f"There are no masks to train on: {masks} is gone.")
-    if "val" not in facts["sources"]:
+    if (workdir / "manifest.json").exists():
+        refuse_damaged(workdir.path)
+    if "val" not in sources:
         raise FileNotFoundError(
             "Stage 2 is evaluated on true masks of a validation split, and this run "
             "has none: set data.val."
         )
     flags: dict[str, Any] = {
         "train": masks,
-        "images": facts["images"]["train"],
-        "val": facts["sources"]["val"],
-        "val-images": facts["images"]["val"],
+        "images": images["train"],
+        "val": sources["val"],
+        "val-images": images["val"],
         "workdir": workdir / "stage2" / folder_name(wanted),
         "supervision": wanted.supervision,
-        "masks": facts["sources"]["train"] if wanted.supervision == "masks" else None,
+        "masks": sources["train"] if wanted.supervision == "masks" else None,
         "dataset": wanted.dataset or config.data.name,
         "init": wanted.init or None,
         "epochs": wanted.epochs,

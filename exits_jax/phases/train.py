@@ -62,6 +62,14 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     loss_fn, make_labels = generator_loss(config), None
     labels = None
     if uses_stored_labels(config):
+        _logger.info(
+            "train: labels are made once per object by the walk of section walk "
+            "(walk.num_hops = %d); points.num_hops = %d and similarity.layers = %s "
+            "are not used; labels.stored=False would use them.",
+            config.walk.num_hops,
+            config.points.num_hops,
+            tuple(config.similarity.layers),
+        )
         labels = stored_labels(config, workdir, objects)
         make_labels = stored_labeler(config, point_options(config, {}))
     elif config.loss.method == "exits":

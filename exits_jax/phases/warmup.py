@@ -52,6 +52,8 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
             ),
             objects=objects,
         )
+    chosen = []
     if config.similarity.select and uses_extractor(config):
-        select_similarity(config, workdir, params["encoder"], objects)
-    workdir.finish("warmup")
+        if select_similarity(config, workdir, params["encoder"], objects):
+            chosen = [workdir / "similarity.json"]
+    workdir.finish("warmup", sealing=chosen)

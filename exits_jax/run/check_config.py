@@ -118,7 +118,7 @@ def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:
 def _faults_of_widths(name: str, encoder: VitConfig) -> list[str]:
     join = "_" if "." in name else "."
     faults = []
-    if encoder.dim % encoder.heads:
+    if encoder.heads >= 1 and encoder.dim % encoder.heads:
         faults.append(
             f"{name}{join}dim = {encoder.dim} is not a multiple of the "
             f"{encoder.heads} heads."

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.batch import Batch
+from exits_jax.batch import Batch, map_fields
 from exits_jax.data.batches import train_batches
 from exits_jax.data.table import Instances
 from exits_jax.files.json_files import write_json
@@ -31,6 +31,7 @@ from exits_jax.train.objectives import normalise
 from exits_jax.train.progress import tracked
 from exits_jax.train.sharding import make_mesh, replicate, replicated, shard_batch
 from exits_jax.train.step import PointOptions, batch_points
+from exits_jax.train.window import TooManyUnreadable
 
 _logger = logging.getLogger(__name__)
 NUM_CROPS = 256
@@ -85,12 +86,14 @@ def select_similarity(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         num_threads=config.data.num_threads,
+        skip_unreadable=config.data.on_bad == "skip",
     )
     name = "choosing layers and hops"
     for rows in tracked(
         batches, name, total=num_steps, unit="batch", warm_up=1, doing="compiling"
     ):
         rows.pop("student_image", None)
+        rows = map_fields(partial(readable, is_whole=rows["valid"]), rows)
         for key, values in measure(placed, shard_batch(mesh, rows)).items():
             sums[key].append(np.asarray(values))
     table = [
@@ -108,6 +111,18 @@ def select_similarity(
         write_json(workdir / "similarity.json", {"choice": choice, "table": table})
     _report(table, choice, depth)
     return choice
+
+
+def readable(values: np.ndarray, *, is_whole: np.ndarray) -> np.ndarray:
+    """The rows of a batch, with the first whole one in place of unreadable ones."""
+    if is_whole.all():
+        return values
+    if not is_whole.any():
+        raise TooManyUnreadable(
+            "similarity.select: no image of a batch can be read any more."
+        )
+    places = np.where(is_whole, np.arange(len(values)), np.argmax(is_whole))
+    return values[places]
 
 
 def _measure(

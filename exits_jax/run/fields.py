@@ -5,7 +5,6 @@ known of a field by itself stands here, and is read by all that asks: the check 
 configuration, the record of a phase, the digest of what decides a mask.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,14 +33,24 @@ def one_of(*known: Any) -> Values:
     )
 
 
+_MOST = 2**31 - 1  # of any number: what integers of the device hold
+
+
 def _numbers(holds: Callable[[float], bool], expected: str) -> Values:
     """Finite numbers; None where the field may be without a value."""
-    fits = lambda value: value is None or (math.isfinite(value) and holds(value))
+
+    def fits(value: Any) -> bool:
+        if value is None:
+            return True
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and -_MOST <= value <= _MOST and holds(value)
+
     return Values(fits, expected)
 
 
-def _at_least(least: int) -> Values:
-    return _numbers(lambda value: value >= least, f"must be at least {least}")
+def _at_least(least: int, most: int = _MOST) -> Values:
+    expected = f"must be at least {least} and at most {most}"
+    return _numbers(lambda value: least <= value <= most, expected)
 
 
 def _all(values: Values) -> Values:
@@ -50,12 +59,17 @@ def _all(values: Values) -> Values:
 
 
 _ONE_UP, _ZERO_UP = _at_least(1), _at_least(0)
-_POSITIVE = _numbers(lambda value: value > 0, "must be positive")
+_SIZE = _at_least(1, 2**14)  # of what an array has several of: px, channels, rounds
+_PARALLEL = _at_least(0, 2**10)
+_POSITIVE = _numbers(lambda value: value > 0, f"must be positive and at most {_MOST}")
 _SHARE = _numbers(lambda value: 0 <= value <= 1, "must lie in [0, 1]")
 _INSIDE = _numbers(lambda value: 0 < value < 1, "must lie in (0, 1)")
 _BELOW_ONE = _numbers(lambda value: 0 <= value < 1, "must lie in [0, 1)")
-_ANY = _numbers(lambda value: True, "must be a finite number")
-_SEED = _numbers(lambda value: 0 <= value < 2**32, "must be at least 0 and below 2**32")
+_ANY = _numbers(lambda value: True, f"must be a finite number of at most {_MOST}")
+_SEED = Values(
+    lambda value: type(value) is int and 0 <= value < 2**32,
+    "must be at least 0 and below 2**32",
+)
 _STEM = one_of("patch", "conv")
 
 METHODS = ("exits", "mil_crf")  # whose losses the generator learns by
@@ -65,8 +79,8 @@ FIELDS = {
     "seed": Field(_SEED),
     "batch_size": Field(_ONE_UP),
     "grad_accum": Field(_ONE_UP),
-    "mesh.data": Field(_at_least(-1)),
-    "mesh.fsdp": Field(_ONE_UP),
+    "mesh.data": Field(_at_least(-1, 2**14)),
+    "mesh.fsdp": Field(_SIZE),
     #
     "data.name": Field(one_of("custom", "voc", "coco", "lvis"), is_runtime=True),
     "data.points": Field(one_of("extremenet", "clean")),
@@ -77,8 +91,8 @@ FIELDS = {
     "data.noise.amount": Field(_ZERO_UP),
     "data.scenes.num_train": Field(_ZERO_UP),
     "data.scenes.num_val": Field(_ZERO_UP),
-    "data.num_workers": Field(_ZERO_UP, is_runtime=True),
-    "data.num_threads": Field(_ZERO_UP, is_runtime=True),
+    "data.num_workers": Field(_PARALLEL, is_runtime=True),
+    "data.num_threads": Field(_PARALLEL, is_runtime=True),
     "data.cache_mb": Field(_ZERO_UP, is_runtime=True),
     "data.shards": Field(is_runtime=True),
     "data.shard_mb": Field(_ONE_UP, is_runtime=True),
@@ -86,17 +100,17 @@ FIELDS = {
     "data.read_retries": Field(_ZERO_UP, is_runtime=True),
     "data.stall_s": Field(_POSITIVE, is_runtime=True),
     #
-    "crop.size": Field(_ONE_UP),
+    "crop.size": Field(_SIZE),
     "crop.train_margin": Field(_ZERO_UP, changes_masks=False),
     "crop.test_margin": Field(_ZERO_UP),
     "crop.flip_rate": Field(_SHARE, changes_masks=False),
     "crop.photometric": Field(changes_masks=False),
     #
-    "model.patch_size": Field(_ONE_UP),
-    "model.depth": Field(_ONE_UP),
-    "model.dim": Field(_ONE_UP),
-    "model.heads": Field(_ONE_UP),
-    "model.position_grid": Field(_ONE_UP),
+    "model.patch_size": Field(_SIZE),
+    "model.depth": Field(_SIZE),
+    "model.dim": Field(_SIZE),
+    "model.heads": Field(_SIZE),
+    "model.position_grid": Field(_SIZE),
     "model.position_offset": Field(_ANY),
     "model.dtype": Field(one_of("float32", "bfloat16")),
     "model.attention": Field(one_of("auto", "together", "by_head"), is_runtime=True),
@@ -105,7 +119,7 @@ FIELDS = {
     "model.extractor_init": Field(one_of(*INITS)),
     "model.stem": Field(_STEM),
     "model.extractor_stem": Field(_STEM),
-    "decoder.features": Field(_ONE_UP),
+    "decoder.features": Field(_SIZE),
     "decoder.fixed_scale": Field(_POSITIVE),
     "decoder.upsample_before": Field(one_of(3, 4)),
     #
@@ -118,8 +132,8 @@ FIELDS = {
     "optimizer.weight_decay": Field(_ZERO_UP),
     #
     "pretrain.decoder_depth": Field(_ZERO_UP),
-    "pretrain.decoder_dim": Field(_ONE_UP),
-    "pretrain.decoder_heads": Field(_ONE_UP),
+    "pretrain.decoder_dim": Field(_SIZE),
+    "pretrain.decoder_heads": Field(_SIZE),
     "pretrain.mask_ratio": Field(_INSIDE),
     "train.start_steps": Field(_ZERO_UP),
     "train.start_lr": Field(_POSITIVE),
@@ -142,12 +156,12 @@ FIELDS = {
         )
     },
     #
-    "similarity.layers": Field(_all(_ONE_UP)),
-    "similarity.sinkhorn_rounds": Field(_ONE_UP),
+    "similarity.layers": Field(_all(_SIZE)),
+    "similarity.sinkhorn_rounds": Field(_SIZE),
     "similarity.max_empty": Field(_SHARE),
-    "similarity.select_hops": Field(_all(_ONE_UP)),
+    "similarity.select_hops": Field(_all(_SIZE)),
     "points.walk": Field(one_of("hops", "converged")),
-    "points.num_hops": Field(_ONE_UP),
+    "points.num_hops": Field(_SIZE),
     "points.blend": Field(_BELOW_ONE),
     "points.fg_threshold": Field(_ANY),
     "points.bg_threshold": Field(_ANY),
@@ -184,24 +198,24 @@ FIELDS = {
     "generate.click_depth": Field(_SHARE),
     "generate.empty": Field(one_of("skip", "box")),
     "generate.splits": Field(changes_masks=False),
-    "generate.batch_size": Field(_ONE_UP),
+    "generate.batch_size": Field(_SIZE),
     "generate.part_size": Field(_ONE_UP, is_runtime=True, changes_masks=False),
     "walk.encoder": Field(one_of("came", "warmup")),
-    "walk.layers": Field(_all(_ONE_UP)),
-    "walk.num_hops": Field(_ONE_UP),
+    "walk.layers": Field(_all(_SIZE)),
+    "walk.num_hops": Field(_SIZE),
     "walk.neighbours": Field(_POSITIVE),
     "walk.disc_radius": Field(_POSITIVE),
     "walk.inward_margin": Field(_SHARE),
     "walk.depth_weight": Field(_ANY),
     "walk.cut": Field(_ANY),
     "walk.slope": Field(_POSITIVE),
-    "walk.ridge_block": Field(_ONE_UP),
+    "walk.ridge_block": Field(_SIZE),
     "walk.ridge_rounds": Field(_ZERO_UP),
     "walk.ridge_shrinkage": Field(_POSITIVE),
     "walk.ridge_cut": Field(_ANY),
     "walk.ridge_keep": Field(_SHARE),
-    "dense_crf.grid": Field(_ONE_UP),
-    "dense_crf.rounds": Field(_ONE_UP),
+    "dense_crf.grid": Field(_SIZE),
+    "dense_crf.rounds": Field(_SIZE),
     "dense_crf.colour_weight": Field(_ZERO_UP),
     "dense_crf.position_scale": Field(_POSITIVE),
     "dense_crf.colour_scale": Field(_POSITIVE),

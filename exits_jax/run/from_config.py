@@ -1,6 +1,5 @@
 """From a configuration to the options of each part of the system."""
 
-import json
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jax.sharding import Mesh
 
 from exits_jax.data.augment import Photometric
 from exits_jax.data.samples import CropOptions
+from exits_jax.files.seals import Damaged, read_json
 from exits_jax.models.generator import EncoderBuilder, GeneratorBuilder
 from exits_jax.models.mask_decoder import ALL_SIZES, DecoderConfig
 from exits_jax.models.params import abstract_graph
@@ -272,8 +272,18 @@ def crf_options(config: mlc.ConfigDict) -> CrfOptions:
 
 
 def selected(config: mlc.ConfigDict, workdir: Workdir) -> dict[str, Any]:
-    """Layers and hops chosen at the end of the warm-up; empty if none were."""
+    """Layers and hops chosen at the end of the warm-up; empty if none were.
+
+    Raises:
+        Damaged: If the file is not the one that the warm-up wrote.
+    """
     path = workdir / "similarity.json"
-    if not (config.similarity.select and path.exists()):
+    if not config.similarity.select:
         return {}
-    return json.loads(path.read_text())["choice"]
+    workdir.refuse_damaged("warmup", path.name)
+    if not path.exists():
+        return {}
+    choice = read_json(path, dict).get("choice")
+    if not isinstance(choice, dict):
+        raise Damaged(f"{path} is damaged: it holds no choice.")
+    return choice

@@ -4,13 +4,14 @@
 after it, other programs among them, gets the name that opens the image.
 """
 
-import json
 import os
 from pathlib import Path
 
 from exits_jax.data.coco_file import CocoFile
 from exits_jax.data.table import Instances
 from exits_jax.files.json_files import write_json
+from exits_jax.files.seals import read_json
+from exits_jax.run.identity import annotation_files, refuse_other
 from exits_jax.run.workdir import Workdir
 
 
@@ -40,11 +41,19 @@ def write_image_names(
     _rename(source, names)
 
 
-def read_source(workdir: Workdir, split: str, path: str | Path) -> CocoFile:
-    """The annotation file of a split, its images under the names that open them."""
-    source, file = CocoFile.read(path), _file(workdir, split)
+def read_source(workdir: Workdir, split: str) -> CocoFile:
+    """The annotation file of a split, its images under the names that open them.
+
+    Raises:
+        ConfigError: If the file is not the one that was prepared.
+        Damaged: If the names are not those that `prepare` wrote.
+    """
+    refuse_other(workdir, split)
+    source = CocoFile.read(annotation_files(workdir)[split])
+    file = _file(workdir, split)
+    workdir.refuse_damaged("prepare", f"annotations/{file.name}")
     if file.exists():
-        names = json.loads(file.read_text(encoding="utf-8"))
+        names = read_json(file, dict)
         _rename(source, {int(place): name for place, name in names.items()})
     return source
 

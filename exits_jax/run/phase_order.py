@@ -3,7 +3,7 @@
 import ml_collections as mlc
 
 from exits_jax.run.from_config import needs_warmup, trains_generator, uses_generator
-from exits_jax.run.sources import refuse_changed
+from exits_jax.run.identity import refuse_changed
 from exits_jax.run.workdir import Workdir
 
 DATA = ("seed", "data")
@@ -37,7 +37,7 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
 
 def check_before(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> None:
     """Raises ConfigError if what a phase builds on is missing or was changed since."""
-    refuse_changed(workdir)
+    refuse_changed(workdir, looks_at_images=not config.data.shards)
     runs = {
         "pretrain": config.pretrain.enabled,
         "warmup": needs_warmup(config),

@@ -1,6 +1,5 @@
 """What `prepare` let through, and what it left out."""
 
-import json
 from pathlib import Path
 
 import ml_collections as mlc
@@ -9,6 +8,8 @@ from exits_jax.data.batches import trainable
 from exits_jax.data.images import ImageError
 from exits_jax.data.records import Problem
 from exits_jax.data.table import Instances
+from exits_jax.files.seals import Damaged, read_json
+from exits_jax.run.identity import image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
 
 
@@ -17,10 +18,26 @@ def columns_folder(workdir: Workdir, split: str) -> Path:
     return workdir / "annotations" / f"{split}_columns"
 
 
+def files_of(workdir: Workdir, split: str) -> list[Path]:
+    """What `prepare` wrote of a split and later phases read."""
+    folder = workdir / "annotations"
+    found = [folder / f"{split}{end}.json" for end in ("", "_names", "_skipped")]
+    found = [path for path in found if path.exists()]
+    return found + sorted(columns_folder(workdir, split).glob("*.npy"))
+
+
 def read_problems(workdir: Workdir, split: str) -> list[Problem]:
-    """What `prepare` left out of a split."""
-    rows = json.loads((workdir / "annotations" / f"{split}_skipped.json").read_text())
-    return [Problem(**row) for row in rows]
+    """What `prepare` left out of a split.
+
+    Raises:
+        Damaged: If its list is not the one that `prepare` wrote.
+    """
+    workdir.refuse_damaged("prepare", f"annotations/{split}_skipped.json")
+    path = workdir / "annotations" / f"{split}_skipped.json"
+    try:
+        return [Problem(**row) for row in read_json(path, list)]
+    except TypeError as error:
+        raise Damaged(f"{path} is damaged: {error}.") from None
 
 
 def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> Instances:
@@ -28,12 +45,19 @@ def instances(config: mlc.ConfigDict, workdir: Workdir, split: str) -> Instances
 
     Raises:
         ConfigError: If the columns that `prepare` wrote are gone.
+        Damaged: If they are not what it wrote.
         ShardError: If `data.shards` cannot be read.
     """
+    folder = columns_folder(workdir, split)
+    workdir.refuse_damaged("prepare", f"annotations/{folder.name}")
     try:
-        found = Instances.open(columns_folder(workdir, split))
+        found = Instances.open(folder)
     except FileNotFoundError as error:
         raise ConfigError(f"{error} Prepare again with --redo=prepare.") from error
+    except (KeyError, ValueError, EOFError) as error:  # without seals
+        raise Damaged(
+            f"{folder} is damaged: {error}. Prepare again with --redo=prepare."
+        ) from error
     return _with_shards(config, workdir, split, found.select(~found.is_crowd))
 
 
@@ -75,7 +99,7 @@ def _with_shards(
     folder = BUILDERS[data.name].folder_in(data.shards)
     try:
         images = ShardedImages(folder, split, cache=data.shard_cache or None)
-        return attach(found, images, workdir.facts("prepare")["images"][split])
+        return attach(found, images, str(image_folders(workdir)[split]))
     except (KeyError, ValueError) as error:
         if isinstance(error, ImageError):
             raise

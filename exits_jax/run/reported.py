@@ -19,6 +19,7 @@ from exits_jax.exit_status import (
     TRY_AGAIN,
     USAGE,
 )
+from exits_jax.files.seals import Damaged
 from exits_jax.run.check_weights import WeightsError
 from exits_jax.run.child import ChildEnded
 from exits_jax.run.workdir import ConfigError
@@ -27,6 +28,7 @@ from exits_jax.train.device_errors import explain
 from exits_jax.train.loop import InputChanged
 from exits_jax.train.progress import is_for_stderr
 from exits_jax.train.stopping import Preempted
+from exits_jax.train.termination import Stopped, stoppable
 from exits_jax.train.window import TooManyUnreadable, UnknownMetric
 
 _CONTROLS = {
@@ -40,12 +42,14 @@ def status_of(action: Callable[[], object]) -> int:
     """Does something; returns the exit status.
 
     A flag or field that makes no sense or a workdir in other use (2), annotations,
-    images, weights or checkpoints that cannot be used, or storage that fails (3), too
-    many bad records or images (4), losses that are not finite, devices out of memory or
-    another process lost (1), a stop from outside (75 with the state saved, 130).
+    images, weights, checkpoints or files of the workdir that cannot be used, or storage
+    that fails (3), too many bad records or images (4), losses that are not finite,
+    devices out of memory or another process lost (1), a stop from outside (75 where the
+    same command goes on, 130).
     """
     try:
-        action()
+        with stoppable():
+            action()
     except (ConfigError, InputChanged, UnknownMetric) as error:
         return fail(error, USAGE)
     except (TooManySkipped, TooManyUnreadable) as error:
@@ -53,6 +57,7 @@ def status_of(action: Callable[[], object]) -> int:
     except (
         AnnotationError,
         CheckpointError,
+        Damaged,
         FileNotFoundError,
         ImageError,
         WeightsError,
@@ -64,21 +69,29 @@ def status_of(action: Callable[[], object]) -> int:
         return error.status if error.status > 0 else fail(error, FAILED)
     except Preempted as error:
         return fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
+    except Stopped as error:
+        return _left(fail(error, TRY_AGAIN))
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         said = explain(error)  # a lost process comes as a ValueError too
         if said is None:
             raise
-        status = fail(said, FAILED)
-        if jax.process_count() > 1:
-            # An orderly end would wait for the lost process, then abort with a trace.
-            sys.stderr.flush()
-            os._exit(status)
-        return status
+        return _left(fail(said, FAILED))
     except OSError as error:
         return fail(_of_storage(error), BAD_INPUT)
     except KeyboardInterrupt:
         return fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
     return OK
+
+
+def _left(status: int) -> int:
+    """The status; of several processes this one ends with it now.
+
+    An orderly end would wait for the others, then abort with a trace.
+    """
+    if jax.process_count() > 1:
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def fail(reason: object, status: int) -> int:

@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections as mlc
 
@@ -13,9 +13,8 @@ from exits_jax.data.extreme_points import points_of_record
 from exits_jax.data.records import AnnotationError, TooManySkipped
 from exits_jax.datasets.scenes import draw_scenes
 from exits_jax.datasets.voc import VocSource, summary_line, voc_source
-from exits_jax.files.digests import sha256_of
 from exits_jax.files.json_files import write_json
-from exits_jax.run.workdir import ConfigError, Workdir
+from exits_jax.run.workdir import ConfigError
 from exits_jax.train.progress import SHORT_S, Progress
 
 _logger = logging.getLogger(__name__)
@@ -50,38 +49,6 @@ def find_sources(config: mlc.ConfigDict, folder: Path) -> dict[str, Source]:
             "data.train too, or neither."
         )
     return _voc(config, folder / "voc")
-
-
-def stamp(path: Path) -> dict[str, Any]:
-    """What tells whether a file is still the same."""
-    stat = path.stat()
-    return {
-        "bytes": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "sha256": sha256_of(path),
-    }
-
-
-def refuse_changed(workdir: Workdir) -> None:
-    """Raises ConfigError if an annotation file is not the one that was prepared.
-
-    A file that is gone is no concern of the phases that do not read it.
-    """
-    facts = workdir.facts("prepare")
-    for split, known in facts.get("stamps", {}).items():
-        path = Path(facts["sources"][split])
-        if not path.is_file():
-            continue
-        stat = path.stat()
-        same_time = (stat.st_size, stat.st_mtime_ns) == (
-            known["bytes"],
-            known["mtime_ns"],
-        )
-        if not same_time and stamp(path)["sha256"] != known["sha256"]:
-            raise ConfigError(
-                f"{path} was changed after {workdir.path} was prepared from it. Use "
-                "another --workdir, or do all phases again with --redo=prepare."
-            )
 
 
 def point_rule(config: mlc.ConfigDict) -> PointsOf:

@@ -16,7 +16,15 @@ import ml_collections as mlc
 
 import exits_jax
 from exits_jax.files.json_files import write_json
+from exits_jax.files.leftovers import remove_leftovers
 from exits_jax.files.locks import InUse, take_lock
+from exits_jax.files.seals import (
+    Damaged,
+    fault_of_file,
+    read_sealed,
+    seals_of,
+    write_sealed,
+)
 from exits_jax.run import outputs
 from exits_jax.run.fields import RUNTIME
 from exits_jax.train.agreement import all_agree
@@ -26,6 +34,12 @@ _logger = logging.getLogger(__name__)
 # What a run keeps in folders of its own.
 FOLDERS = ("checkpoints", "phases", "tensorboard")
 
+# Folders in which a killed run may have left files half written.
+_WRITTEN = (
+    *("", "phases", "annotations", "labels", "labels/parts", "parts", "val", "voc"),
+    *("scenes", "scenes/train", "scenes/val"),
+)
+
 # Phases that train nothing: with other values of their own they are done again.
 REPEATABLE = ("generate", "evaluate")
 
@@ -34,6 +48,7 @@ _TRAINING = ("pretrain", "warmup", "train")
 _LENGTHS = ("steps", "epochs")
 # Sections that decide how masks are made and evaluated, and nothing before them.
 _OF_MASKS = (*(f"{phase}." for phase in REPEATABLE), "walk.", "dense_crf.")
+_INSIDE = "inside"  # key of a path below the workdir
 _REMOVING = "being removed"  # status of a phase that is to be done again
 
 
@@ -52,6 +67,17 @@ class Workdir:
     def __truediv__(self, name: str) -> Path:
         """A file or folder inside."""
         return self.path / name
+
+    def keep(self, path: Path) -> str | dict[str, str]:
+        """A path as a record keeps it: one inside goes where the folder goes."""
+        there, top = os.path.abspath(path), os.path.abspath(self.path)
+        if not there.startswith(top + os.sep):
+            return str(path)
+        return {_INSIDE: Path(os.path.relpath(there, top)).as_posix()}
+
+    def find(self, kept: str | dict[str, str]) -> Path:
+        """The path that `keep` kept."""
+        return Path(kept) if isinstance(kept, str) else self / kept[_INSIDE]
 
     def take(self) -> None:
         """Creates the folder and keeps other processes from it.
@@ -90,10 +116,10 @@ class Workdir:
 
     def _together(self, action: Callable[[], None]) -> None:
         """Does what succeeds in every process of a run, or fails in all of them."""
-        fault: ConfigError | None = None
+        fault: ConfigError | Damaged | None = None
         try:
             action()
-        except ConfigError as error:
+        except (ConfigError, Damaged) as error:
             fault = error
         except OSError as error:
             fault = ConfigError(
@@ -112,6 +138,8 @@ class Workdir:
         self._refuse_unwritable()
         if jax.process_index() == 0:
             self._take_lock()
+            for name in _WRITTEN:
+                remove_leftovers(self / name)
 
     def _open(
         self,
@@ -207,10 +235,36 @@ class Workdir:
         known = record.get("facts", {}) | facts
         self._write(phase, record | {"facts": known})
 
-    def finish(self, phase: str, **facts: Any) -> None:
-        """Notes that the phase has run to its end."""
+    def finish(self, phase: str, *, sealing: Sequence[Path] = (), **facts: Any) -> None:
+        """Notes that the phase has run to its end.
+
+        Args:
+            phase: Its name.
+            sealing: Files of the workdir that it made and later phases read.
+            facts: What else is to be known of it.
+        """
         self.note(phase, **facts)
-        self._write(phase, self._record(phase) | {"status": "finished"})
+        made: dict[str, Any] = {"status": "finished"}
+        if sealing and jax.process_index() == 0:
+            made["files"] = seals_of(self.path, sealing)
+        self._write(phase, self._record(phase) | made)
+
+    def refuse_damaged(self, phase: str, *below: str) -> None:
+        """Raises Damaged if a file that a finished phase made is not what it wrote.
+
+        Args:
+            phase: Its name.
+            below: Only these files and folders of the workdir; none: all.
+        """
+        for name, seal in self._record(phase).get("files", {}).items():
+            if below and not any(name == b or name.startswith(f"{b}/") for b in below):
+                continue
+            fault = fault_of_file(self / name, seal)
+            if fault is not None:
+                raise Damaged(
+                    f"{self / name} {fault}. Bring back a copy of what the phase "
+                    f"{phase} wrote, or make it again with --redo={phase}."
+                )
 
     def _refuse_change(
         self, phase: str, config: mlc.ConfigDict, sections: tuple[str, ...]
@@ -249,8 +303,8 @@ class Workdir:
         if redo:
             _logger.info("redo %s: removing what %s made", redo, ", ".join(phases))
         for phase in phases:
-            if record := self._record(phase):
-                self._write(phase, record | {"status": _REMOVING})
+            if self._marker(phase).exists():  # also one that is damaged
+                self._write(phase, {"status": _REMOVING, "config": {}})
         is_doomed = lambda phase: self._record(phase).get("status") == _REMOVING
         doomed = [name for name in outputs.MADE if name in phases or is_doomed(name)]
         outputs.remove(self.path, doomed)
@@ -283,12 +337,33 @@ class Workdir:
 
     def _record(self, phase: str) -> dict[str, Any]:
         marker = self._marker(phase)
-        return json.loads(marker.read_text()) if marker.exists() else {}
+        again = f"Bring back a copy, or do the phase again with --redo={phase}."
+        try:
+            record = read_sealed(marker)
+        except FileNotFoundError:
+            return {}
+        except Damaged as error:
+            raise Damaged(f"{error} {again}") from None
+        if not _is_record(record):
+            raise Damaged(
+                f"{marker} is damaged: it is no record of a phase, which has the "
+                f"fields status and config. {again}"
+            )
+        return record
 
     def _write(self, phase: str, record: dict[str, Any]) -> None:
         if jax.process_index() == 0:
             self._marker(phase).parent.mkdir(exist_ok=True)
-            write_json(self._marker(phase), record)
+            whole = {"status": "running", "config": {}} | record
+            write_sealed(self._marker(phase), whole)
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    """Whether a record of a phase has its fields; those it may lack are objects."""
+    objects = (record.get("config"), record.get("facts", {}), record.get("files", {}))
+    return isinstance(record.get("status"), str) and all(
+        isinstance(value, dict) for value in objects
+    )
 
 
 def _may_change(

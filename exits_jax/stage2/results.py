@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from exits_jax.files.atomic import whole_file
 from exits_jax.files.json_files import write_json
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.json_file import read_json
-from exits_jax.stage2.paper_rows import EXITS, MAL, MASKS, TABLES, PaperTable
-from exits_jax.stage2.results_markdown import FIGURES, RECALLS, as_markdown
+from exits_jax.stage2.inputs.json_file import read_json
+from exits_jax.stage2.measures.paper_rows import EXITS, MAL, MASKS, TABLES, PaperTable
+from exits_jax.stage2.measures.results_markdown import FIGURES, RECALLS, as_markdown
 
 _SUPERVISIONS = ("pseudo", "masks", "boxes")
 _BY = {

@@ -11,21 +11,21 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from exits_jax.files.json_files import write_json
-from exits_jax.stage2.annotations import (
+from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.annotations import (
     CocoJson,
     check_image_files,
     check_masks,
     check_same_classes,
     read_coco,
 )
-from exits_jax.stage2.check import check_model, check_training_set
-from exits_jax.stage2.derived import write_box_masks, write_single_class
-from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.figures import check_federated, coco_figures
-from exits_jax.stage2.fill import DETECTIONS, batch_note, fill
-from exits_jax.stage2.initial import check_initial_weights
+from exits_jax.stage2.inputs.check import check_model, check_training_set
+from exits_jax.stage2.inputs.derived import write_box_masks, write_single_class
+from exits_jax.stage2.measures.figures import check_federated, coco_figures
+from exits_jax.stage2.measures.recall import check_list
+from exits_jax.stage2.mmdet_config.fill import DETECTIONS, batch_note, fill
+from exits_jax.stage2.mmdet_config.initial import check_initial_weights
 from exits_jax.stage2.processes import join, leave, place
-from exits_jax.stage2.recall import check_list
 from exits_jax.stage2.shims import allow_own_checkpoints, numpy_float
 from exits_jax.stage2.stop import StopHook
 from exits_jax.stage2.workdir import (

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import orbax.checkpoint as ocp
 
 from exits_jax.models.params import Params
 from exits_jax.train.agreement import all_agree
+from exits_jax.train.checkpoint_seals import refuse_damaged
 from exits_jax.train.orbax_manager import Manager, fault_of, open_manager, words_of
 from exits_jax.train.state import TrainState
 
@@ -233,6 +235,15 @@ class Checkpoints:
 
     def _best(self) -> int:
         self._newest()
+        for step in self._manager.all_steps():
+            folder = self._folder / str(step)
+            fault = fault_of(partial(refuse_damaged, folder, ("metrics",)))
+            if fault is not None:
+                raise CheckpointError(
+                    f"By {folder} it cannot be known which checkpoint is the best: "
+                    f"{fault}. Bring back a copy, or rename it to choose among the "
+                    "others."
+                )
         step = self._manager.best_step() if self.best_metric else None
         metrics = None if step is None else self._manager.metrics(step)
         if step is None or self.best_metric not in (metrics or {}):
@@ -275,6 +286,7 @@ class Checkpoints:
             missing = self._missing(step, like)
             if missing is not None:
                 raise FileNotFoundError(f"{missing} is missing")
+            refuse_damaged(self._folder / str(step), (*like, "input"))
             found["input"] = json.loads((folder / "input" / "metadata").read_text())
             for name, tree in like.items():
                 with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:

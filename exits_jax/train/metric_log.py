@@ -118,15 +118,18 @@ def _forget(path: Path, run: str, first_step: int) -> None:
     """Drops what an interrupted run logged beyond the step it is resumed from."""
     if not path.exists():
         return
-    rows = [row for line in path.read_text().splitlines() if (row := _parse(line))]
+    lines = path.read_text(errors="replace").splitlines()
+    rows = [row for line in lines if (row := _parse(line))]
     keep = [row for row in rows if row["run"] != run or row["step"] <= first_step]
     with whole_file(path) as file:
         file.writelines(json.dumps(row) + "\n" for row in keep)
 
 
 def _parse(line: str) -> dict | None:
-    """A row; None for a line that a crash cut short."""
+    """A row; None for a line that a crash cut short or that is damaged."""
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    is_row = isinstance(row, dict) and isinstance(row.get("step"), int)
+    return row if is_row and isinstance(row.get("run"), str) else None

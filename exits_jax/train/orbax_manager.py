@@ -4,6 +4,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from orbax.checkpoint.checkpoint_managers import (
     PreservationPolicy,
 )
 
+from exits_jax.files.seals import Damaged
 from exits_jax.train.agreement import all_agree
+from exits_jax.train.checkpoint_seals import seal_unfinished
 
 
 class Manager(ocp.CheckpointManager):
@@ -63,6 +66,9 @@ def open_manager(
             preservation_policy=AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=partial(seal_unfinished, folder)
+            ),
             **options,
         ),
     )
@@ -85,6 +91,8 @@ def fault_of(action: Callable[[], object]) -> str | None:
 def words_of(error: Exception) -> str:
     """An error of orbax in one line, without what is of use to its authors alone."""
     cause = error.__cause__ or error
+    if isinstance(cause, Damaged):
+        return str(cause)
     text = str(cause).partition(" [tensorstore_spec")[0].partition(" [source")[0]
     return f"{type(cause).__name__}: {' '.join(text.split())[:400]}"
 

@@ -1,5 +1,6 @@
 """Requests to stop, granted between two steps."""
 
+import contextlib
 import itertools
 import logging
 import signal
@@ -7,6 +8,8 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+
+from exits_jax.train.termination import runtime_handles
 
 _logger = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ class StopRequests:
         self._run = run
         self._is_due = False
         self._before: dict[int, Any] = {}
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "StopRequests":
         """Takes over the signals, where this is the main thread.
@@ -45,6 +49,8 @@ class StopRequests:
             handlers[signal.SIGINT] = self._interrupt
         if jax.process_count() == 1:
             handlers[signal.SIGTERM] = self._request
+        else:
+            self._stack.enter_context(runtime_handles())
         for number, handler in handlers.items():
             try:
                 self._before[number] = signal.signal(number, handler)
@@ -54,6 +60,7 @@ class StopRequests:
 
     def __exit__(self, *_) -> None:
         """Gives the signals back."""
+        self._stack.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -93,6 +93,27 @@ def test_absurd_image_size_is_refused_before_memory_is_asked_for():
         decode_mask(rle, 10**6, 10**6)
 
 
+def zigzag(vertices, width, height):
+    """A polygon that crosses its image from side to side, again and again."""
+    sides = [value for k in range(vertices) for value in (k % 2 * width, k % height)]
+    return [*sides, 0, height]
+
+
+@pytest.mark.parametrize("side", [96, 8000])
+@pytest.mark.parametrize("function", [decode_mask, extremenet_points])
+def test_outlines_longer_than_any_mask_needs_are_refused(side, function):
+    with pytest.raises(AnnotationError, match=r"outlines .* are \d+ px long") as caught:
+        function([zigzag(2000, side, side)] * 2, side, side)
+    assert caught.value.problems[0].code == "E212"
+
+
+def test_an_outline_around_every_pixel_is_allowed():
+    pixels = [(x, y) for x in range(0, 300, 2) for y in range(0, 300, 2)]
+    squares = [[x, y, x + 1, y, x + 1, y + 1, x, y + 1] for x, y in pixels]
+    mask = decode_mask(squares, 300, 300)
+    assert mask[::2, ::2].all() and mask.sum() == len(pixels)
+
+
 @settings(deadline=None, max_examples=200)
 @given(counts=st.text(st.characters(min_codepoint=40, max_codepoint=120), max_size=9))
 def test_any_compressed_string_gives_a_mask_or_an_error(counts):

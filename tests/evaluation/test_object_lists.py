@@ -226,7 +226,8 @@ def test_pickle_of_more_than_data_is_refused(path, protocol, value):
     [
         (b"Pabc\n.", "E401", "instruction PERSID"),
         (b"\x80\x04K\x01Q.", "E401", "instruction BINPERSID"),
-        (b"(cos\nsystem\nVtrue\no.", "E401", "instruction OBJ"),
+        (b"(cos\nsystem\nVtrue\no.", "E401", "'os'.'system'"),
+        (b"(I1\nVtrue\no.", "E401", "instruction OBJ"),
         (b"(Vtrue\nios\nsystem\n.", "E401", "instruction INST"),
         (b"\x80\x02\x82\x01.", "E401", "instruction EXT1"),
         (b"\x80\x05\x97.", "E401", "instruction NEXT_BUFFER"),
@@ -237,7 +238,8 @@ def test_pickle_of_more_than_data_is_refused(path, protocol, value):
         (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R.", "E401", "type 'O8'"),
         (b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00V8\x85R.", "E401", "type 'V8'"),
         (b"\x80\x02cnumpy\ndtype\n}b.", "E101", "described like an object"),
-        (b"\x80\x02]r\xff\xff\xff\xff.", "E101", "note 4294967295"),
+        (b"\x80\x02]K\x01\x85K\x02s.", "E101", "a list used as a dict"),
+        (b"\x80\x02})" + b"q\x00h\x00\x86" * 60 + b"K\x01s.", "E101", "other keys"),
         (b"\x80\x02]", "E101", "not a whole pickle"),
         (b"\x80\x02K\x01.", "E102", "holds 1; expected a list"),
         (b"\x80\x02}.", "E102", "holds a dict"),
@@ -258,8 +260,51 @@ def test_array_cannot_claim_more_than_its_bytes(path):
     claim = program.replace(b"K\x04\x85", b"J\xff\xff\xff\x7f\x85")
     assert claim != program
     path.write_bytes(claim)
-    with pytest.raises(AnnotationError, match="an array of 32 bytes in the shape"):
+    with pytest.raises(AnnotationError, match="an array of 32 bytes in another"):
         read_object_list(path)
+
+
+def nested(layer, times):
+    """Something that holds the same thing twice, and so on: small as a pickle."""
+    value = layer(())
+    for _ in range(times):
+        value = layer((value, value))
+    return value
+
+
+HUGE = 1 << 20_000  # more digits than Python writes out
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "words"),
+    [
+        (entry(HUGE), "E101", "more than 64 bits"),
+        (entry(rle={"size": [HUGE, 1], "counts": b""}), "E101", "more than 64 bits"),
+        (entry(box=np.zeros((20_000_000, 0))), "E101", "in another shape"),
+        (entry(box=np.zeros((2, 2))), "E101", "in another shape"),
+        (entry(rle={"size": [6, 8], "counts": nested(list, 60)}), "E211", "are a list"),
+        (entry(rle={"size": nested(list, 60), "counts": b""}), "E211", "is a list"),
+        (entry(file_name=nested(tuple, 60)), "E102", "its names are a tuple"),
+        (entry(file_name="7" * 10**6, class_name=5), "E102", "and 5"),
+        (entry(box=[np.arange(9.0)] * 9**4), "E104", "its box is a list"),
+    ],
+)
+def test_pickle_that_is_small_and_means_much_is_refused_at_once(
+    path, value, code, words
+):
+    write_pickle(path, [value])
+    with pytest.raises(AnnotationError, match=words) as caught:
+        read_object_list(path)
+    assert codes(caught) == {code} and len(str(caught.value)) < 500
+
+
+def test_one_mask_of_many_objects_is_no_way_to_fill_memory(path, monkeypatch):
+    monkeypatch.setattr(object_lists, "_MAX_BYTES", 10_000)
+    rle = {"size": [6, 8], "counts": b"0" * 3000}
+    write_pickle(path, [entry(number, rle=rle) for number in range(9)])
+    with pytest.raises(AnnotationError, match="6 of 9 entries") as caught:
+        read_object_list(path)
+    assert codes(caught) == {"E115"}
 
 
 @settings(deadline=None, max_examples=300)

@@ -1,10 +1,10 @@
 """The command on a small run, and what it left."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
 
+from exits_jax.files.seals import read_sealed, write_sealed
 from tests.support import toy
 from tests.support.processes import start_processes
 
@@ -61,8 +61,7 @@ def unfinished(whole: Path, workdir: Path, *, at: int) -> None:
         if step > at:
             shutil.rmtree(folder(workdir) / str(step))
     marker = workdir / "phases" / "train.json"
-    record = json.loads(marker.read_text()) | {"status": "running"}
-    marker.write_text(json.dumps(record))
+    write_sealed(marker, read_sealed(marker) | {"status": "running"})
 
 
 def losses(workdir: Path) -> dict[int, float]:

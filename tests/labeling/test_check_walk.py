@@ -148,6 +148,11 @@ def test_the_walk_alone_stands_beside_what_learnt_from_it(stored):
     assert floors["walk_alone"]["all"]["object_miou"] > 0
 
 
+def test_the_log_says_which_number_of_hops_holds(stored):
+    log = (Path(stored.workdir) / "log.txt").read_text()
+    assert f"(walk.num_hops = {stored.walk.num_hops}); points.num_hops" in log
+
+
 def test_labels_are_made_once(stored, monkeypatch):
     workdir = Workdir(stored.workdir)
     objects = training_instances(stored, workdir)

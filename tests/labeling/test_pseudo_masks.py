@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 
 from exits_jax.data import rle
 from exits_jax.data.coco_file import CocoFile, Records
+from exits_jax.data.records import Problem
 from exits_jax.labeling import pseudo_masks
 
 CROWD_COUNTS = {"size": [20, 30], "counts": [0, 100, 500]}
@@ -45,7 +46,7 @@ def source(**crowd):
     }
 
 
-SKIPPED = {3: pseudo_masks.Skip(5, "empty_box", "Annotation 5: its box has no area.")}
+SKIPPED = {3: Problem(5, "empty_box", "Annotation 5: its box has no area.")}
 
 
 def write(folder, *, rows=None, skipped=SKIPPED, dataset=None, info=None):
@@ -117,7 +118,7 @@ def test_a_crowd_with_a_mask_passes_through(tmp_path, segmentation):
 def test_a_skipped_crowd_is_left_out(tmp_path):
     result = write(
         tmp_path,
-        skipped={**SKIPPED, 1: pseudo_masks.Skip(3, "bad", "Annotation 3: bad.")},
+        skipped={**SKIPPED, 1: Problem(3, "bad", "Annotation 3: bad.")},
     )
     assert [record["id"] for record in result["annotations"]] == [12, 8]
 
@@ -187,7 +188,7 @@ def test_writes_the_same_bytes_twice_and_leaves_no_temporary_file(tmp_path):
 def test_of_two_records_with_one_id_the_first_gets_the_mask(tmp_path):
     dataset = source()
     dataset["annotations"].append({**dataset["annotations"][0], "note": "second"})
-    twice = pseudo_masks.Skip(12, "duplicate_id", "Annotation 12: its id occurs twice.")
+    twice = Problem(12, "duplicate_id", "Annotation 12: its id occurs twice.")
     skipped = {**SKIPPED, 4: twice}
     result = write(tmp_path, dataset=dataset, skipped=skipped)
     assert [record.get("note") for record in result["annotations"]] == ["x", None, None]
@@ -205,7 +206,7 @@ def test_records_without_a_usable_id_are_left_out_when_skipped(tmp_path):
     dataset["annotations"] += [None, {"image_id": 1}, {"id": [1]}]
     with pytest.raises(ValueError, match="the first: None"):
         write(tmp_path, dataset=dataset)
-    nameless = pseudo_masks.Skip(None, "no_id", "The entry has no id.")
+    nameless = Problem(None, "no_id", "The entry has no id.")
     skipped = {**SKIPPED, 4: nameless, 5: nameless, 6: nameless}
     result = write(tmp_path, dataset=dataset, skipped=skipped)
     assert [record["id"] for record in result["annotations"]] == [12, 3, 8]

@@ -43,6 +43,37 @@ def test_masks_are_not_replaced_by_none_when_the_images_are_gone(finished, capsy
     assert (folder / "run" / "pseudo_masks.json").read_bytes() == before
 
 
+@pytest.fixture
+def bereft(finished):
+    """A finished run of which an image is gone and another is cut short."""
+    config, folder = finished
+    (folder / "data" / "images" / "0001.jpg").unlink()
+    path = folder / "data" / "images" / "0002.jpg"
+    path.write_bytes(path.read_bytes()[:600])
+    config.evaluate.grabcut, config.generate.threshold = True, 0.3
+    return config, folder
+
+
+def test_objects_whose_image_is_gone_are_not_evaluated(bereft, capsys):
+    config, folder = bereft
+    assert main.run(config) == exit_status.OK
+    said = capsys.readouterr().err
+    assert "the images of 4 of 16 objects cannot be read any more: these are" in said
+    found = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert found["all"]["count"] == 12
+    assert found["points"]["crops"] == 12
+
+
+def test_an_evaluation_of_few_objects_is_refused(finished, capsys):
+    config, folder = finished
+    shutil.rmtree(folder / "data" / "images")
+    config.evaluate.grabcut, config.evaluate.num_points = True, 8
+    before = (folder / "run" / "evaluation.json").read_bytes()
+    assert main.run(config, "evaluate") == exit_status.PARTIAL
+    assert "evaluate: 16 of 16 records cannot be used" in capsys.readouterr().err
+    assert (folder / "run" / "evaluation.json").read_bytes() == before
+
+
 def test_a_tool_leaves_the_record_of_the_run_alone(finished):
     config, folder = finished
     before = (folder / "run" / "config.json").read_bytes()

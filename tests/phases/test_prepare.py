@@ -9,8 +9,8 @@ from PIL import Image
 
 from exits_jax import exit_status, main
 from exits_jax.data.coco_file import ById, CocoFile
-from exits_jax.data.records import AnnotationError
-from exits_jax.labeling.pseudo_masks import Skip, write_coco
+from exits_jax.data.records import AnnotationError, Problem
+from exits_jax.labeling.pseudo_masks import write_coco
 from exits_jax.phases.prepare import check_split
 from exits_jax.run.prepared import read_problems
 from exits_jax.run.workdir import Workdir
@@ -318,7 +318,7 @@ def test_a_number_that_no_parser_takes_costs_its_record_alone(folder, number):
     assert len(rows) == 15
     good = [k for k in range(16) if k != problem.position]
     names = {k: source.annotations[k]["id"] for k in good}
-    outcomes = [(k, Skip(names.get(k), "", "")) for k in range(16)]
+    outcomes = [(k, Problem(names.get(k), "", "")) for k in range(16)]
     write_coco(folder / "out", source, outcomes, {})
     assert len(json.loads((folder / "out" / "skipped.json").read_text())) == 16
 

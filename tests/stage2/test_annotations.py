@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from exits_jax.stage2.annotations import (
+from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.annotations import (
     check_image_files,
     check_masks,
     check_same_classes,
     read_coco,
 )
-from exits_jax.stage2.derived import write_box_masks, write_single_class
-from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.derived import write_box_masks, write_single_class
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
-from exits_jax.stage2.annotations import read_coco
-from exits_jax.stage2.check import check_model, check_training_set, count
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.annotations import read_coco
+from exits_jax.stage2.inputs.check import check_model, check_training_set, count
 
 LOAD = [
     {"type": "LoadImageFromFile"},

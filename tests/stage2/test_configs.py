@@ -8,7 +8,7 @@ from mmcv.ops import ModulatedDeformConv2dPack
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from exits_jax.stage2.nodes import nodes, type_name
+from exits_jax.stage2.mmdet_config.nodes import nodes, type_name
 
 NAMES = [path.stem for path in tiny.CONFIGS]
 ROWS = {

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.figures import coco_figures
+from exits_jax.stage2.measures.figures import coco_figures
 
 # pycocotools decodes with a call of NumPy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")

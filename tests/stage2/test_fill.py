@@ -12,8 +12,8 @@ from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.fill import batch_note
-from exits_jax.stage2.nodes import nodes, type_name
+from exits_jax.stage2.mmdet_config.fill import batch_note
+from exits_jax.stage2.mmdet_config.nodes import nodes, type_name
 
 MASK_RCNN = "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
 CONDINST = "condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py"

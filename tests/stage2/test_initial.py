@@ -9,8 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.hub import get_config
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.initial import check_initial_weights
-from exits_jax.stage2.nodes import nodes
+from exits_jax.stage2.mmdet_config.initial import check_initial_weights
+from exits_jax.stage2.mmdet_config.nodes import nodes
 
 MASK_RCNN = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
 MASK2FORMER = "mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.paper_rows import MASKS, TABLES
+from exits_jax.stage2.measures.paper_rows import MASKS, TABLES
 from exits_jax.stage2.results import main, retention, write_results
 
 R50 = "solov2_r50_fpn_3x"

@@ -8,8 +8,8 @@ import numpy as np
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
-from exits_jax.stage2.fill import fill
-from exits_jax.stage2.nodes import nodes, type_name
+from exits_jax.stage2.mmdet_config.fill import fill
+from exits_jax.stage2.mmdet_config.nodes import nodes, type_name
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs/mmdet").glob("*.py"))

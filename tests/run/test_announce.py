@@ -6,8 +6,8 @@ import pytest
 
 from configs import tiny
 from exits_jax.main import PHASES
+from exits_jax.run.announce import announce
 from exits_jax.run.phase_order import sections
-from exits_jax.run.plan import announce
 from exits_jax.run.workdir import ConfigError, Workdir
 
 

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from exits_jax.data.masks import check_polygons
+from exits_jax.data.masks import checked_runs, polygon_rle
 from exits_jax.evaluation.object_lists import (
     holds_masks,
     read_object_ids,
     read_object_list,
 )
 from exits_jax.labeling.mask_quality import count_parts
-from exits_jax.stage2.annotations import CocoJson
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.annotations import CocoJson
 
 _MIN_SCORE, _MIN_IOU = 0.3, 0.75
 _MIN_PART = 0.05  # share of the mask that makes a part of it
@@ -125,17 +125,11 @@ def rle_of(segmentation: Any, image: Mapping[str, Any], name: str) -> Rle:
     """Polygons or run lengths as compressed run lengths of the size of the image."""
     height, width = image["height"], image["width"]
     try:
-        if isinstance(segmentation, list):
-            check_polygons(segmentation, height, width)
-            return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        size = list(segmentation["size"])
+        if not isinstance(segmentation, dict):
+            return polygon_rle(segmentation, height, width)
+        checked_runs(segmentation, height, width)
         if isinstance(segmentation["counts"], list):
-            segmentation = coco_mask.frPyObjects(segmentation, *size)
+            return coco_mask.frPyObjects(segmentation, height, width)
+        return segmentation
     except Exception as error:  # pycocotools fails with many types
         raise Stage2Error(f"{name}: its mask cannot be read: {error}") from error
-    if size != [height, width]:
-        raise Stage2Error(
-            f"{name}: its mask has the size {size}; expected that of the image, "
-            f"{[height, width]} (height, width)."
-        )
-    return segmentation

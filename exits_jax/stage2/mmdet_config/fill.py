@@ -10,9 +10,9 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.initial import fill_initial_weights
-from exits_jax.stage2.nodes import accepts, class_of, nodes, type_name
-from exits_jax.stage2.schedule import fill_schedule
+from exits_jax.stage2.mmdet_config.initial import fill_initial_weights
+from exits_jax.stage2.mmdet_config.nodes import accepts, class_of, nodes, type_name
+from exits_jax.stage2.mmdet_config.schedule import fill_schedule
 
 DETECTIONS = "detections"  # in the workdir; mmdet appends .segm.json
 

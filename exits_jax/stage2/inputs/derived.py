@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from exits_jax.files.json_files import write_json
-from exits_jax.stage2.annotations import CocoJson
+from exits_jax.stage2.inputs.annotations import CocoJson
 
 
 def write_box_masks(coco: CocoJson, path: Path) -> None:

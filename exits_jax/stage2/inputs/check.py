@@ -12,8 +12,8 @@ from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.config import Config
 from pycocotools import mask as coco_mask
 
-from exits_jax.stage2.annotations import CocoJson
 from exits_jax.stage2.errors import Stage2Error
+from exits_jax.stage2.inputs.annotations import CocoJson
 
 _SHOWN = 3  # examples in a message
 _LOADER = "LoadAnnotations"

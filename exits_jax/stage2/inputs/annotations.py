@@ -11,7 +11,7 @@ from PIL import Image
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, is_id
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.json_file import read_json
+from exits_jax.stage2.inputs.json_file import read_json
 
 _SHOWN = 3  # examples in a message
 _EMPTY = "E213"  # code of a mask without a pixel

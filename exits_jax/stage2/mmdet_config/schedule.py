@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.nodes import nodes, type_name
+from exits_jax.stage2.mmdet_config.nodes import nodes, type_name
 
 _WARM_UPS = ("LinearLR", "ConstantLR", "QuadraticWarmupLR")
 _SCALED = (*_WARM_UPS, "MultiStepLR", "StepLR", "CosineAnnealingLR", "PolyLR")

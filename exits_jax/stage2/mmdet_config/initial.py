@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.nodes import accepts, class_of, nodes, type_name
+from exits_jax.stage2.mmdet_config.nodes import accepts, class_of, nodes, type_name
 
 RANDOM = "random"
 _ENOUGH = 0.9  # of the backbone's tensors; Swin's file lacks the norms of detectors

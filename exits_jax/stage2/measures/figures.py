@@ -16,10 +16,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from exits_jax.stage2.annotations import CocoJson, read_coco
 from exits_jax.stage2.errors import Stage2Error
-from exits_jax.stage2.json_file import read_json
-from exits_jax.stage2.recall import Rle, recall, rle_of, targets_of, true_masks
+from exits_jax.stage2.inputs.annotations import CocoJson, read_coco
+from exits_jax.stage2.inputs.json_file import read_json
+from exits_jax.stage2.measures.recall import Rle, recall, rle_of, targets_of, true_masks
 from exits_jax.stage2.shims import numpy_float
 
 _COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # order of COCOeval.stats

@@ -1,0 +1,45 @@
+"""What killed processes left half written, removed by the next one that comes by."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+# As `whole_path` names its files: ".NAME.PID", where NAME has an ending.
+WHOLE_PATH = r"\..+\.[a-z]+\.(\d+)"
+
+
+def remove_leftovers(folder: Path, pattern: str = WHOLE_PATH) -> None:
+    """Removes files and folders under names of our own whose process is gone.
+
+    Args:
+        folder: Where to look; not below it. It need not exist.
+        pattern: A regular expression of whole names; its group is the number of the
+            process that wrote there, on this machine.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return
+    for name in names:
+        found = re.fullmatch(pattern, name)
+        if found is None or _is_at_work(int(found[1])):
+            continue
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether another process of this number lives; this one has only just begun."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""What a detector learns from: COCO files, checked before it reads them."""

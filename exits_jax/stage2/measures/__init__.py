@@ -1,0 +1,1 @@
+"""What a detector reached, beside the paper's figures."""

@@ -1,0 +1,1 @@
+"""An mmdet configuration, completed: files, schedule, starting weights."""
