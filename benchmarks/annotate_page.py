@@ -7,27 +7,17 @@ page's own clock says when the mask is on the screen, and how long it was blocke
 """
 
 import argparse
-import contextlib
 import json
-import re
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
+
+from benchmarks.common.pages import opened, served, spot
 
 SIZES = {"0.3": (640, 480), "24": (6000, 4000)}  # megapixels: (width, height)
-_STEP = """async ([x, y]) => {
-  const {app} = await import("/static/main.js");
-  const {left, top} = document.getElementById("overlay").getBoundingClientRect();
-  const [px, py] = app.view.toScreen([x, y]);
-  return [px + left, py + top];
-}"""
 _WATCH = """async () => {
   const {app} = await import("/static/main.js");
   window.begun = 0;
@@ -58,20 +48,12 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--objects", type=int, default=50)
     parser.add_argument("--megapixels", choices=SIZES, default="0.3")
-    parser.add_argument("--browser", default=shutil.which("chromium"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         boxes = drawn(Path(folder), SIZES[args.megapixels], args.objects)
-        with served(Path(folder), args.model) as url, sync_playwright() as started:
-            browser = started.chromium.launch(
-                executable_path=args.browser, args=["--no-sandbox"]
-            )
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.goto(url)
-            page.locator("body[data-ready]").wait_for()
-            page.locator("#model[data-state=saved]").wait_for(timeout=300_000)
+        words = [folder, f"--model={args.model}", f"--out={folder}/clicks.json"]
+        with served(*words) as url, opened(url) as page:
             times, blocked = clicked(page, boxes)
-            browser.close()
     result = {
         "megapixels": args.megapixels,
         "objects": len(times),
@@ -98,21 +80,6 @@ def drawn(folder: Path, size: tuple[int, int], count: int) -> np.ndarray:
     return boxes
 
 
-@contextlib.contextmanager
-def served(folder: Path, model: str) -> Iterator[str]:
-    """The command, serving; gives its address."""
-    command = [sys.executable, "-m", "exits_jax", "annotate", str(folder)]
-    command += [f"--model={model}", f"--out={folder / 'clicks.json'}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline())
-        assert found is not None
-        try:
-            yield found.group(0)
-        finally:
-            process.terminate()
-
-
 def clicked(page: Page, boxes: np.ndarray) -> tuple[list[float], list[float]]:
     """Makes all objects; returns times and long tasks, ms."""
     times: list[float] = []
@@ -120,8 +87,8 @@ def clicked(page: Page, boxes: np.ndarray) -> tuple[list[float], list[float]]:
     for x0, y0, x1, y1 in boxes.tolist():
         x, y = (x0 + x1) / 2, (y0 + y1) / 2
         for point in ((x, y0), (x0, y), (x, y1)):
-            page.mouse.click(*page.evaluate(_STEP, point))
-        last = page.evaluate(_STEP, [x1, y])
+            page.mouse.click(*spot(page, *point))
+        last = spot(page, x1, y)
         page.evaluate(_WATCH)
         page.mouse.click(*last)
         times.append(page.evaluate("() => window.painted"))

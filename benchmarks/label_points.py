@@ -20,6 +20,7 @@ from exits_jax.evaluation.point_quality import crop_mask, true_mask_of
 from exits_jax.labeling.stored_labels import stored_labels
 from exits_jax.run.extractor import extractor
 from exits_jax.run.from_config import crop_options, point_options, uses_stored_labels
+from exits_jax.run.identity import annotation_files
 from exits_jax.run.prepared import training_instances
 from exits_jax.run.training import labeler, stored_labeler
 from exits_jax.run.workdir import Workdir
@@ -43,7 +44,7 @@ def main(_) -> None:
     else:
         label = labeler(config, extractor(config, workdir), options)
     truth = ById(
-        CocoFile.read(workdir.facts("prepare")["sources"]["train"]).annotations,
+        CocoFile.read(annotation_files(workdir)["train"]).annotations,
         "segmentation",
     )
     counts = np.zeros(5)

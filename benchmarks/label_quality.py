@@ -28,6 +28,9 @@ from exits_jax.run.workdir import ConfigError, Workdir
 
 SHARED = (
     "annotations",
+    "scenes",
+    "voc",
+    "similarity.json",
     "phases/prepare.json",
     "phases/pretrain.json",
     "phases/warmup.json",

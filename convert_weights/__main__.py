@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from exits_jax.files.words import lines
+
 from . import (
     exports,
     facts,
@@ -242,7 +244,7 @@ def _version() -> str:
 
 
 def _fail(error: Exception | str, status: int) -> int:
-    print(f"convert_weights: {error}", file=sys.stderr)
+    print(f"convert_weights: {lines(error)}", file=sys.stderr)
     return status
 
 

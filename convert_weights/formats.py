@@ -14,6 +14,9 @@ import numpy as np
 
 _CONTAINERS = ("model", "state_dict")
 _BRANCHES = ("student", "teacher")  # of DINO; each holds tensors
+_MOST_PACKED = 16  # times its size that an archive may unpack to: weights hardly shrink
+_MOST_BLOCKS = 1000
+_MOST_REPEATED = 2**20  # values of a tensor that shares its memory with itself
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -73,7 +76,13 @@ def _to_array(
             f"{path}: tensor {name} has type {dtype}, which cannot be converted. "
             f"Expected one of BF16, {listed(_DTYPES)}."
         )
-    return values.reshape(entry["shape"])
+    try:
+        return values.reshape(entry["shape"])
+    except ValueError:
+        raise SourceError(
+            f"{path}: tensor {name} has the shape {entry['shape']!s:.80}, which no "
+            "array can have."
+        ) from None
 
 
 def _widened(halves: np.ndarray) -> np.ndarray:
@@ -85,6 +94,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     if not zipfile.is_zipfile(path):
         raise SourceError(f"{path}: cut short or not an .npz file.")
+    _refuse_bomb(path)
     try:
         with np.load(path, allow_pickle=False) as content:
             for name in content.files:
@@ -102,11 +112,26 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
+def _refuse_bomb(path: Path) -> None:
+    """Looks at sizes before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return  # said when it is read
+    if unpacked > _MOST_PACKED * path.stat().st_size + 2**20:
+        raise SourceError(
+            f"{path}: refused, its {path.stat().st_size} bytes unpack to {unpacked}; "
+            "weights do not shrink so much."
+        )
+
+
 def _unstacked(name: str, value: np.ndarray) -> dict[str, np.ndarray]:
     """One array per block where all blocks are stacked in one; bfloat16 widened."""
     if value.dtype.kind == "V" and value.dtype.itemsize == 2:
         value = _widened(np.ascontiguousarray(value).reshape(-1)).reshape(value.shape)
-    if "encoderblock/" not in name or value.ndim == 0:
+    is_stacked = "encoderblock/" in name and value.ndim > 0 and value.size > 0
+    if not is_stacked or len(value) > _MOST_BLOCKS:
         return {name: value}
     return {
         name.replace("encoderblock/", f"encoderblock_{i}/"): block
@@ -178,13 +203,17 @@ def _branches(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 def _from_torch(path: Path, name: str, tensor: Any) -> np.ndarray:
     try:
+        held = tensor.untyped_storage().nbytes() // max(1, tensor.element_size())
+        if tensor.numel() > max(held, _MOST_REPEATED):
+            raise ValueError("more values than it holds")
         if str(tensor.dtype) == "torch.bfloat16":
             tensor = tensor.float()
         return tensor.detach().numpy()
     except Exception:  # sparse, quantised, complex halves, tensors without storage
         raise SourceError(
             f"{path}: tensor {name} ({tensor.dtype}, {tensor.layout}) cannot be read "
-            "as an array. Expected a dense tensor of floating point values."
+            f"as an array of {list(tensor.shape)!s:.80}. Expected a dense tensor of "
+            "floating point values."
         ) from None
 
 

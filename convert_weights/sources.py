@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from exits_jax.files.words import printable
+
 from .formats import (
     SourceError,
     listed,
@@ -68,6 +70,11 @@ def read_source(path: Path) -> dict[str, np.ndarray]:
         tensors |= _reader(file)(file)
     if not tensors:
         raise SourceError(f"{path}: holds no tensors.")
+    odd = [name for name in tensors if not name.isprintable()]
+    if odd:
+        raise SourceError(
+            f"{path}: the name {odd[0]!a:.80} of a tensor holds control characters."
+        )
     return without_wrappers(tensors)
 
 
@@ -108,7 +115,12 @@ def files_of(path: Path) -> list[Path]:
     index = read_json(path / found).get("weight_map")
     if not isinstance(index, dict) or not index:
         raise SourceError(f"{path / found}: no 'weight_map'.")
-    shards = [path / Path(str(name)).name for name in sorted(set(index.values()))]
+    named = list(index.values())
+    if not all(isinstance(name, str) and name.isprintable() for name in named):
+        raise SourceError(
+            f"{path / found}: its 'weight_map' names something else than files."
+        )
+    shards = [path / Path(name).name for name in sorted(set(named))]
     for shard in shards:
         if not shard.is_file():
             raise FileNotFoundError(f"{shard}: no such file, but {found} names it.")
@@ -119,9 +131,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says about itself; empty for other files."""
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
-    return {
-        str(k): str(v) for k, v in read_header(path).get("__metadata__", {}).items()
-    }
+    said = read_header(path).get("__metadata__")
+    if not isinstance(said, dict):
+        return {}
+    return {printable(key): printable(value) for key, value in said.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -132,8 +145,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
-        raise SourceError(f"{path}: not JSON ({error}).") from None
+    except (RecursionError, ValueError) as error:
+        raise SourceError(f"{path}: not JSON ({error!s:.200}).") from None
     if not isinstance(content, dict):
         raise SourceError(f"{path}: expected a JSON object.")
     return content

@@ -52,13 +52,8 @@ class Coco(NamedTuple):
 
 def read_coco(path: Path, folder: Path) -> Coco:
     """Reads a COCO instances file whose images are in `folder`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        images, records, categories = (
-            content[name] for name in ("images", "annotations", "categories")
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no COCO instances file: {error!r}.") from error
+    content = read_lists(path)
+    images = content["images"]
     absent = [r["file_name"] for r in images if not (folder / r["file_name"]).is_file()]
     if absent:
         raise InputError(
@@ -66,16 +61,74 @@ def read_coco(path: Path, folder: Path) -> Coco:
             f"{absent[0]} for one."
         )
     objects: dict[int, list[Record]] = {}
-    for record in records:
-        if not record.get("iscrowd"):
+    for record in content["annotations"]:
+        if not record["iscrowd"]:
             objects.setdefault(record["image_id"], []).append(record)
     if not objects:
         raise InputError(f"{path} holds no object.")
-    categories = sorted(categories, key=lambda each: each["id"])
+    categories = sorted(content["categories"], key=lambda each: each["id"])
     ids = {each["name"]: each["id"] for each in categories}
     if len(ids) < len(categories):
         raise InputError(f"{path} has several categories of one name.")
     return Coco(images, objects, ids)
+
+
+def read_lists(path: Path) -> dict[str, list[Record]]:
+    """The images, categories and annotations of a file, all of which fit together.
+
+    What COCOeval asks for is put in: objects are numbered from 1, as it takes the id 0
+    for none; a missing `iscrowd` is 0, a missing `area` that of the mask.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no COCO instances file: {error!r}.") from error
+    lists: dict[str, list[Record]] = {}
+    for name in ("images", "categories", "annotations"):
+        found = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
+            raise InputError(
+                f"{path} is no COCO instances file: it has no list {name!r} of records."
+            )
+        lists[name] = found
+    images, categories = (by_id(path, name, lists[name]) for name in list(lists)[:2])
+    for place, image in enumerate(lists["images"]):
+        sides = [image.get(side) for side in ("width", "height")]
+        is_sized = all(type(side) is int and side > 0 for side in sides)
+        if not is_sized or not isinstance(image.get("file_name"), str):
+            raise InputError(
+                f"{path}: entry {place} of images needs a file_name, and width and "
+                "height in px."
+            )
+    for place, category in enumerate(lists["categories"]):
+        if not isinstance(category.get("name"), str):
+            raise InputError(f"{path}: entry {place} of categories has no name.")
+    for number, record in enumerate(lists["annotations"], start=1):
+        name = f"{path}: object {record.get('id', f'number {number}')!r:.40}"
+        for key, known in (("image_id", images), ("category_id", categories)):
+            value = record.get(key)
+            if type(value) not in (int, str) or value not in known:
+                raise InputError(f"{name} has the unknown {key} {value!r:.40}.")
+        if record.setdefault("iscrowd", 0) not in (0, 1):
+            raise InputError(f"{name} has the iscrowd {record['iscrowd']!r:.40}.")
+        try:
+            mask = decode(record.get("segmentation"), images[record["image_id"]])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        if type(record.get("area")) not in (int, float):
+            record["area"] = int(mask.sum())
+        record["id"] = number
+    return lists
+
+
+def by_id(path: Path, name: str, records: list[Record]) -> dict[int | str, Record]:
+    """The records by their ids, which are unique and of one kind."""
+    known = {each["id"]: each for each in records if type(each.get("id")) in (int, str)}
+    if len(known) < len(records) or len(set(map(type, known))) > 1:
+        raise InputError(
+            f"{path}: the ids of {name} have to be unique, and all numbers or all text."
+        )
+    return known
 
 
 class TrainingSet(Dataset):
@@ -122,18 +175,33 @@ def read_pixels(folder: Path, record: Record, size: int) -> Tensor:
 
 def decode(segmentation: Any, record: Record) -> Tensor:
     """The mask of an object, from run lengths or polygons: uint8 [H, W]."""
-    height, width = record["height"], record["width"]
-    if isinstance(segmentation, list):
-        parts = coco_mask.frPyObjects(segmentation, height, width)
-        segmentation = coco_mask.merge(parts)
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    if list(segmentation["size"]) != [height, width]:
-        raise InputError(
-            f"{record['file_name']} has a mask of {segmentation['size']}, not "
-            f"{[height, width]} px (height, width)."
-        )
-    return torch.from_numpy(coco_mask.decode(segmentation))
+    name, size = record["file_name"], [record["height"], record["width"]]
+    if not segmentation:
+        raise InputError(f"an object of {name} has no mask.")
+    try:
+        if isinstance(segmentation, list):
+            # Compiled code asks no further: a NaN or a far vertex takes all memory.
+            far = 10 * max(size)
+            if not all(abs(v) <= far for part in segmentation for v in part):
+                raise ValueError("a vertex is far outside the image")
+            if any(len(part) < 6 or len(part) % 2 for part in segmentation):
+                raise ValueError("a polygon has no three vertices")
+            parts = coco_mask.frPyObjects(segmentation, *size)
+            segmentation = coco_mask.merge(parts)
+        elif list(segmentation["size"]) != size:
+            raise InputError(
+                f"{name} has a mask of {segmentation['size']}, not {size} px (height, "
+                "width)."
+            )
+        elif isinstance(counts := segmentation["counts"], list):
+            if min(counts, default=-1) < 0 or sum(counts) != size[0] * size[1]:
+                raise ValueError("its run lengths do not add up to the image")
+            segmentation = coco_mask.frPyObjects(segmentation, *size)
+        return torch.from_numpy(coco_mask.decode(segmentation))
+    except InputError:
+        raise
+    except Exception as error:  # whatever pycocotools makes of what is no mask
+        raise InputError(f"a mask of {name} cannot be read: {error!r:.200}.") from error
 
 
 def collate(examples: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, Any]:
@@ -337,7 +405,9 @@ def judge(val: Path, found: list[Record]) -> dict[str, float | None]:
     """Mask AP by COCOeval, percent; None where `val` has no object of that kind."""
     if not found:
         return dict.fromkeys(FIGURES, 0.0)
-    coco = COCO(str(val))
+    coco = COCO()
+    coco.dataset = read_lists(val)
+    coco.createIndex()
     evaluation = COCOeval(coco, coco.loadRes(found), "segm")
     evaluation.evaluate()
     evaluation.accumulate()

@@ -18,6 +18,7 @@ from exits_jax.data.crops import Window
 from exits_jax.evaluation.contact_sheet import Panel, draw_contact_sheet
 from exits_jax.evaluation.iou import is_separated, mask_iou
 from exits_jax.evaluation.point_quality import crop_mask, finder, look_at, true_mask_of
+from exits_jax.run.identity import annotation_files
 from exits_jax.run.prepared import instances
 from exits_jax.run.workdir import Workdir
 
@@ -37,7 +38,7 @@ def main(run: str, folder: str) -> None:
     config = read_record(workdir / "config.json").config
     objects = instances(config, workdir, "val")
     made = CocoFile.read(workdir / "val" / "pseudo_masks.json").annotations
-    truth = CocoFile.read(workdir.facts("prepare")["sources"]["val"]).annotations
+    truth = CocoFile.read(annotation_files(workdir)["val"]).annotations
     pseudo, true = ById(made, "segmentation"), ById(truth, "segmentation")
     rated = []
     for row, item in enumerate(objects):

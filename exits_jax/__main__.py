@@ -6,8 +6,10 @@ Help, versions and mistakes are answered before anything slow, as JAX, is import
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import ml_collections as mlc
 
@@ -17,7 +19,7 @@ from exits_jax.cli import flags, help
 from exits_jax.cli.commands import COMMANDS
 from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
-from exits_jax.files.words import did_you_mean
+from exits_jax.files.words import did_you_mean, fail
 
 
 def console(argv: Sequence[str] | None = None) -> int:
@@ -25,9 +27,10 @@ def console(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
+    except KeyboardInterrupt:  # while JAX is imported
+        return fail("Interrupted.", exit_status.INTERRUPTED)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_status.USAGE
+        return fail(error, exit_status.USAGE)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -73,5 +76,13 @@ def _print_help(text: str) -> int:
     return exit_status.OK
 
 
+def entry() -> NoReturn:
+    """Entry point of the command: its process ends with the status."""
+    status = console()
+    # Nothing is left to lose: Ctrl-C ends what threads still do, without a trace.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(console())
+    entry()

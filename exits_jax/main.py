@@ -22,12 +22,13 @@ from exits_jax import __main__ as command
 from exits_jax.cli.flags import Request
 from exits_jax.evaluation.listed_objects import read_lists
 from exits_jax.exit_status import USAGE
+from exits_jax.files.words import fail, lines
 from exits_jax.labeling.model_source import adopt_model
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.run.announce import announce
 from exits_jax.run.check_config import check_config
 from exits_jax.run.phase_order import sections
-from exits_jax.run.reported import fail, log_to_terminal, status_of, stop_logging
+from exits_jax.run.reported import LogFile, log_to_terminal, status_of, stop_logging
 from exits_jax.run.starting_weights import check_files
 from exits_jax.run.workdir import ConfigError, Workdir
 
@@ -55,7 +56,7 @@ def main(request: Request) -> int:
     """Does what a command line asks for; returns the exit status."""
     absl_logging.set_verbosity(absl_logging.WARNING)  # jax and orbax say much
     for remark in request.remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        print(f"note: {lines(remark)}", file=sys.stderr)
     if request.distributed:
         fault = _join(request)
         if fault:
@@ -179,14 +180,12 @@ def log_to(workdir: Workdir) -> None:
         _logger.setLevel(logging.INFO)
         _logger.propagate = False
         return
-    file = logging.FileHandler(workdir / "log.txt")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log_to_terminal(file)
+    log_to_terminal(LogFile(workdir / "log.txt"))
 
 
 def console() -> None:
     """Entry point of `python -m exits_jax.main`."""
-    sys.exit(command.console())
+    command.entry()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ setup="set -e
 if [ -d exits_jax ]; then git -C exits_jax pull --ff-only
 else git clone $(printf '%q' "$REPOSITORY") exits_jax; fi
 cd exits_jax
-[ -d .venv ] || $python -m venv .venv
+[ -d .venv ] || $(printf '%q' "$python") -m venv .venv
 .venv/bin/pip install -c constraints.txt -e '.[tpu]'"
 
 run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --worker=all \

@@ -175,6 +175,19 @@ def test_tpu_setup_installs_with_the_tpu_extra_and_the_pinned_versions():
     assert run("-n", "-c", setup).returncode == 0
 
 
+def test_tpu_setup_hands_the_name_of_a_python_to_the_hosts_as_it_is(tmp_path):
+    odd = 'a python; touch "$(echo forged)"'
+    program(tmp_path / odd, '#!/usr/bin/env bash\necho called with "$@"\n')
+    program(tmp_path / "exits_jax" / ".git" / "x", "")
+    program(tmp_path / "bin" / "git", "#!/usr/bin/env bash\n")
+    variables = NEEDED["tpu_setup.sh"] | {"PYTHON": str(tmp_path / odd)}
+    setup = words(run_dry("tpu_setup.sh", **variables).stdout)[-1]
+    there = f"cd {tmp_path}; PATH={tmp_path}/bin:$PATH; "
+    done = run("-c", there + setup.removeprefix("--command="))
+    assert "called with -m venv .venv" in done.stdout
+    assert not list(tmp_path.rglob("forged"))
+
+
 @pytest.mark.parametrize("status, requeued", [(0, False), (75, True), (3, False)])
 def test_slurm_requeues_a_run_that_was_asked_to_stop_and_no_other(
     tmp_path, status, requeued

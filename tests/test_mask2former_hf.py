@@ -227,6 +227,35 @@ def test_a_model_that_is_right_scores_100(recipe, tmp_path):
     assert figures["AP"] == pytest.approx(100)
 
 
+def perfect(content):
+    """Detections that are the objects of a file."""
+    keys = ("image_id", "category_id", "segmentation")
+    return [{"score": 1.0, **{k: r[k] for k in keys}} for r in content["annotations"]]
+
+
+def _number_from_0(record):
+    record["id"] -= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _number_from_0,
+        lambda record: record.pop("id"),
+        lambda record: record.pop("area"),
+        lambda record: record.pop("iscrowd"),
+    ],
+)
+def test_perfect_detections_score_100_whatever_a_file_leaves_out(
+    recipe, tmp_path, content, change
+):
+    for record in content["annotations"]:
+        change(record)
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    figures = recipe.judge(tmp_path / "val.json", perfect(content))
+    assert figures["AP"] == pytest.approx(100)
+
+
 def test_no_detection_scores_0(recipe, tmp_path, content):
     assert recipe.judge(tmp_path / "unread.json", [])["AP"] == 0
 
@@ -349,8 +378,23 @@ def spoil(content, folder):
     """By the words of the error: what is done to the input, and flags."""
     yield "2.png for one", lambda: (folder / "images" / "2.png").unlink()
     yield "no COCO instances file: JSON", None
-    yield "no COCO instances file: KeyError", lambda: content.pop("categories")
+    yield "has no list 'categories'", lambda: content.pop("categories")
+    yield "has no list 'annotations'", lambda: content.update(annotations={"1": {}})
     yield "holds no object", lambda: content["annotations"].clear()
+    annotations = content["annotations"]
+    first = annotations[0]
+    yield (
+        "object 1: an object of 1.png has no mask",
+        lambda: first.update(segmentation=[]),
+    )
+    yield "no three vertices", lambda: first.update(segmentation=[[1, 2, 3, 4]])
+    yield (
+        "a vertex is far outside",
+        lambda: first.update(segmentation=[[1, 2, float("nan"), 4, 5, 6]]),
+    )
+    yield "object 1 has the unknown image_id '1'", lambda: first.update(image_id="1")
+    yield "ids of images have to be unique", lambda: content["images"][0].update(id=2)
+    yield "needs a file_name, and width", lambda: content["images"][0].pop("width")
     yield (
         "several categories",
         lambda: content["categories"].append({"id": 9, "name": "whole"}),
@@ -364,11 +408,14 @@ def spoil(content, folder):
     )
     yield (
         r"has \(64, 48\) px, not the \(80, 48\)",
-        lambda: [each.update(width=80) for each in content["images"]],
+        lambda: [
+            *(each.update(width=80) for each in content["images"]),
+            *(r.update(segmentation=[[1, 1, 9, 1, 9, 9]]) for r in annotations),
+        ],
     )
 
 
-@pytest.mark.parametrize("case", range(7))
+@pytest.mark.parametrize("case", range(14))
 def test_says_what_is_wrong_with_the_input(recipe, tmp_path, content, capsys, case):
     message, change = list(spoil(content, tmp_path))[case]
     if change:
@@ -384,7 +431,9 @@ def test_says_what_is_wrong_with_the_input(recipe, tmp_path, content, capsys, ca
 
 def test_refuses_other_classes(recipe, tmp_path, content, capsys):
     val = tmp_path / "val.json"
-    val.write_text(json.dumps(content | {"categories": content["categories"][:1]}))
+    whole = [r for r in content["annotations"] if r["category_id"] == 7]
+    other = {"categories": content["categories"][:1], "annotations": whole}
+    val.write_text(json.dumps(content | other))
     assert recipe.main(arguments(tmp_path, content, f"--val={val}")) == 3
     assert "differ in parted" in capsys.readouterr().err
     recipe.main(arguments(tmp_path, content, steps=1))

@@ -39,6 +39,7 @@ from exits_jax.cli.words import UsageError
 from exits_jax.configs.ablations import DEFAULT_BASE, TABLES, folder
 from exits_jax.exit_status import FAILED, INTERRUPTED, OK, TRY_AGAIN, USAGE
 from exits_jax.files.locks import InUse, take_lock
+from exits_jax.files.words import fail
 from exits_jax.phases.stage2 import folder_name, mmdet_config
 from exits_jax.run.workdir import ConfigError
 
@@ -64,16 +65,16 @@ def main(argv: Sequence[str], *, run: Run = run_logged) -> int:
             return OK
         lock = _lock(settings.out)
     except UsageError as error:
-        return _fail(error, USAGE)
+        return fail(error, USAGE)
     command = shlex.join(["python", "-m", "exits_jax.ablations", *argv])
     try:
         with lock:
             return _run(tables, settings, base=asked.base, command=command, run=run)
     except Stopped as stop:
-        return _fail("Stopped. Run the same command again to go on.", stop.status)
+        return fail("Stopped. Run the same command again to go on.", stop.status)
     except KeyboardInterrupt:
         said = "Interrupted. Run the same command again to go on."
-        return _fail(said, INTERRUPTED)
+        return fail(said, INTERRUPTED)
 
 
 def read_flags(
@@ -167,7 +168,7 @@ def _run(
         print(f"{table}: {settings.out / table}.md")
     print(f"in all: {duration(time.monotonic() - start)}")
     if faults:
-        return _fail(f"{len(faults)} of the rows failed: {', '.join(faults)}", FAILED)
+        return fail(f"{len(faults)} of the rows failed: {', '.join(faults)}", FAILED)
     return OK
 
 
@@ -219,11 +220,6 @@ def _lock(out: Path) -> IO[str]:
 
 def _stop(*_) -> None:
     raise Stopped(TRY_AGAIN)
-
-
-def _fail(reason: object, status: int) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from exits_jax.configs.ablations import TABLES
 from exits_jax.files.json_files import write_json
 
 MARKER = "ablation.json"
-# What a run keeps for itself; scenes and VOC's converted files are named by their path.
+# What a run keeps for itself.
 _OWN = (".lock", "compilation_cache", "config.json", "environment.json", "log.txt")
-_LEFT_BEHIND = (*_OWN, MARKER, "scenes", "voc")
+_LEFT_BEHIND = (*_OWN, MARKER)
+_LINKED = ("checkpoints", "scenes", "voc")
 
 
 class Model(NamedTuple):
@@ -102,9 +103,9 @@ def mark_done(step: Step) -> None:
 def fill(step: Step) -> None:
     """Makes the folder of a step, with all that the phases of its source left.
 
-    It appears whole, and one that is there stays as it is. Checkpoints, which are
-    never written to again, are linked where the file system can: those of the paper's
-    models take gigabytes.
+    It appears whole, and one that is there stays as it is. Checkpoints and scenes,
+    which are never written to again, are linked where the file system can: those of the
+    paper's models take gigabytes.
     """
     if step.source is None or step.folder.exists():
         return
@@ -115,7 +116,7 @@ def fill(step: Step) -> None:
         if path.name in _LEFT_BEHIND:
             continue
         if path.is_dir():
-            copy = _link if path.name == "checkpoints" else shutil.copy2
+            copy = _link if path.name in _LINKED else shutil.copy2
             shutil.copytree(path, draft / path.name, copy_function=copy)
         else:
             shutil.copy2(path, draft / path.name)

@@ -6,12 +6,14 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from exits_jax.annotate.options import names_of, parser
+from exits_jax.annotate.options import TOOLS, names_of, parser
 from exits_jax.cli.words import UsageError
 from exits_jax.exit_status import BAD_INPUT, FAILED, OK, USAGE
+from exits_jax.files.words import fail
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -37,14 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             _loader(args),
             Address(args.host, args.port, args.token),
             is_opened=args.open,
+            speak=_listed(args.speak),
+            allow=_listed(args.allow),
             **_facts(args),
         )
     except InUse as error:
-        return _fail(f"{args.out} is in use by {error.owner}.", USAGE)
+        return fail(f"{args.out} is in use by {error.owner}.", USAGE)
     except (AnnotationError, FileNotFoundError) as error:
-        return _fail(error, BAD_INPUT)
+        return fail(error, BAD_INPUT)
     except OSError as error:
-        return _fail(error, FAILED)
+        return fail(error, FAILED)
     return OK
 
 
@@ -70,8 +74,31 @@ def _check(args: Namespace) -> None:
         )
     if args.review is not None and args.review.resolve() == args.out.resolve():
         raise UsageError("--out would overwrite the masks of --review.")
+    _check_tools(args)
     if args.points and args.model:
         raise UsageError("--points asks for no mask: leave out --model, or --points.")
+
+
+def _check_tools(args: Namespace) -> None:
+    names = _listed(args.speak)
+    for name in names:
+        if name not in TOOLS:
+            raise UsageError(f"--speak={name}: known are {', '.join(TOOLS)}.")
+    if names and not args.model:
+        raise UsageError("--speak makes masks for other tools: give --model, too.")
+    if args.allow and "cvat" not in names:
+        raise UsageError("--allow is of --speak=cvat: the others have a token.")
+    for address in _listed(args.allow):
+        try:
+            ip_address(address)
+        except ValueError:
+            raise UsageError(
+                f"--allow={address}: expected addresses, as 172.17.0.2."
+            ) from None
+
+
+def _listed(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
 
 
 def _loader(args: Namespace) -> Callable[[], Any] | None:
@@ -112,14 +139,8 @@ def _shown(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _fail(reason: object, status: int) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
-
-
 if __name__ == "__main__":
     try:
         sys.exit(main())
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE)
+        sys.exit(fail(error, USAGE))

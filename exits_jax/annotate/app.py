@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -15,12 +15,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from exits_jax.annotate import engine as engines
+from exits_jax.annotate.bodies import answer, read_body
 from exits_jax.annotate.engine import Busy, Engine, Superseded
-from exits_jax.annotate.events import Batch, EventError
+from exits_jax.annotate.events import Batch, EventError, Name
 from exits_jax.annotate.folder import Picture
 from exits_jax.annotate.pixels import Pixels
 from exits_jax.annotate.review import worst_first
@@ -32,7 +33,6 @@ MAX_BODY = 2**20
 SNAPSHOT_EVERY_S = 30.0
 _STATIC = Path(__file__).with_name("static")
 _MAX_LISTED = 5000
-_Body = TypeVar("_Body")
 _logger = logging.getLogger(__name__)
 
 
@@ -54,16 +54,31 @@ class WriterBody(msgspec.Struct, forbid_unknown_fields=True):
     leave: bool = False
 
 
+class ClassBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Asks for a class of a name."""
+
+    client: Annotated[str, Meta(pattern="^[0-9a-f]{8,32}$")]
+    name: Name
+
+
 class Service:
     """What the routes share; `app` is the ASGI application without its guard."""
 
-    def __init__(self, store: Store, engine: Engine, pixels: Pixels, **facts: Any):
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        pixels: Pixels,
+        spoken: Sequence[BaseRoute] = (),
+        **facts: Any,
+    ):
         """Takes what does the work.
 
         Args:
             store: What is known.
             engine: Makes masks.
             pixels: Images.
+            spoken: Routes of other tools.
             facts: Further things that the page is told, such as `mode`.
         """
         self.store, self.engine, self.pixels, self.facts = store, engine, pixels, facts
@@ -84,6 +99,8 @@ class Service:
                 Route("/api/v1/writer", self.writer, methods=post),
                 Route("/api/v1/predict", self.predict, methods=post),
                 Route("/api/v1/events", self.events, methods=post),
+                Route("/api/v1/classes", self.classes, methods=post),
+                *spoken,
             ],
             exception_handlers={
                 HTTPException: _refused,
@@ -96,7 +113,7 @@ class Service:
     async def state(self, request: Request) -> Response:
         """What there is, how far it is, and whether this tab may write."""
         client = request.query_params.get("client", "")
-        return _json(
+        return answer(
             {
                 "model": self.engine.state,
                 "categories": self.store.categories,
@@ -114,7 +131,7 @@ class Service:
         """All objects of the source, the doubtful ones first."""
         things = [each for each in self.store.things.values() if each.base]
         places = self.store.place_of
-        return _json(
+        return answer(
             [
                 [places[each.image], each.key, each.by, each.status]
                 for each in worst_first(things)
@@ -130,7 +147,7 @@ class Service:
             if thing.status == "done":
                 done[thing.image] = done.get(thing.image, 0) + 1
         pictures = self.store.pictures[start : start + min(count, _MAX_LISTED)]
-        return _json(
+        return answer(
             [
                 {"name": each.name, "done": done.get(each.id, 0), "fault": each.fault}
                 for each in pictures
@@ -150,7 +167,7 @@ class Service:
             with contextlib.suppress(ImageError, OSError):
                 remarks = list(image_remarks(self.pixels.path(place)))
         height, width = picture.size
-        return _json(
+        return answer(
             {
                 "place": place,
                 "id": picture.id,
@@ -182,15 +199,15 @@ class Service:
 
     async def writer(self, request: Request) -> Response:
         """Whether a tab may write; takes the right from another if asked to."""
-        body = await _read(request, WriterBody)
+        body = await read_body(request, WriterBody, most=MAX_BODY)
         if body.leave:
             self.writers.leave(body.client)
-            return _json({"writes": False})
-        return _json({"writes": self.writers.ask(body.client, take=body.take)})
+            return answer({"writes": False})
+        return answer({"writes": self.writers.ask(body.client, take=body.take)})
 
     async def predict(self, request: Request) -> Response:
         """The mask for four clicks."""
-        body = await _read(request, PredictBody)
+        body = await read_body(request, PredictBody, most=MAX_BODY)
         if body.place >= len(self.store.pictures):
             raise HTTPException(404, "There is no such image.")
         if fault := self.store.pictures[body.place].fault:
@@ -200,28 +217,40 @@ class Service:
         )
         try:
             made: Future[dict[str, Any]] = self.engine.submit(wanted)
-            return _json(await asyncio.wrap_future(made))
+            return answer(await asyncio.wrap_future(made))
         except Superseded:
             raise HTTPException(409, "A newer request came.") from None
         except Busy as error:
             raise HTTPException(503, str(error)) from None
         except (ValueError, OSError) as error:  # clicks, or an image, of no use
-            return _json({"error": _said(error), "code": _code(error)}, 422)
+            return answer({"error": _said(error), "code": _code(error)}, 422)
 
     async def events(self, request: Request) -> Response:
         """Takes events; the answer comes when they are on the disk."""
-        batch = await _read(request, Batch)
-        if not self.writers.ask(batch.client):
+        batch = await read_body(request, Batch, most=MAX_BODY)
+        upto = await self._kept(batch.client, self.store.add, batch.events)
+        return answer({"upto": upto})
+
+    async def classes(self, request: Request) -> Response:
+        """Takes the name of a class; gives its entry."""
+        body = await read_body(request, ClassBody, most=MAX_BODY)
+        name = body.name.strip()
+        if not name:
+            raise HTTPException(400, "The name is empty.")
+        return answer(await self._kept(body.client, self.store.add_class, name))
+
+    async def _kept(self, client: str, keep: Callable[[Any], Any], given: Any) -> Any:
+        """What the store answers to the tab that may write."""
+        if not self.writers.ask(client):
             raise HTTPException(409, "Another tab writes.")
         try:
-            upto = await asyncio.to_thread(self.store.add, batch.events)
+            return await asyncio.to_thread(keep, given)
         except EventError as error:
             raise HTTPException(400, str(error)) from None
         except OSError as error:
             file = self.store.journal.path.name
             said = f"Not saved: {error.strerror or error} ({file})."
             raise HTTPException(507, said) from None
-        return _json({"upto": upto})
 
     def _picture(self, request: Request) -> tuple[int, Picture]:
         place = request.path_params["place"]
@@ -258,19 +287,6 @@ async def _page(request: Request) -> Response:
     return FileResponse(_STATIC / "index.html", media_type="text/html")
 
 
-async def _read(request: Request, kind: type[_Body]) -> _Body:
-    """The body, if it is small enough and of the right types."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, f"At most {MAX_BODY} bytes.")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise HTTPException(400, f"The request makes no sense: {error}") from None
-
-
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
@@ -285,10 +301,6 @@ def _said(error: Exception) -> str:
 
 def _code(error: Exception) -> str:
     return str(getattr(error, "code", ""))
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 async def _refused(request: Request, error: Exception) -> Response:

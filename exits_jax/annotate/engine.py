@@ -41,11 +41,13 @@ class Predicts(Protocol):
 class Request(NamedTuple):
     """A mask that is wanted."""
 
-    place: int  # of the image
+    place: int | str  # of an image of the folder, or a name of the pixels
     object: str
     clicks: list[tuple[float, float]]
     threshold: float | None = None  # the model's own
     grow: tuple[float, float] | None = None  # a click beside the mask; see `parts`
+    pixels: np.ndarray | None = None  # [height, width, 3], if not of the folder
+    tell: Callable[[Any], dict[str, Any]] | None = None  # the answer; None: `described`
 
 
 class Superseded(Exception):
@@ -154,9 +156,11 @@ class Engine:
         found = self._found(model, request)
         if request.threshold is not None:
             found = found.at(request.threshold)
-        answer = described(found)
+        answer = (request.tell or described)(found)
         if request.grow is not None:
             answer = {"rle": grown(found, request.grow)}
+        if request.tell is not None:
+            return answer
         return {**answer, "ms": round(1000 * (time.perf_counter() - started), 1)}
 
     def _found(self, model: Predicts, request: Request) -> Any:
@@ -164,10 +168,13 @@ class Engine:
         kept = self._kept.get(request.object)
         if kept is not None and kept[0][:3] == request[:3]:
             return kept[1]
-        image = self._pixels.array(request.place)
+        image = request.pixels
+        if image is None:
+            assert isinstance(request.place, int)
+            image = self._pixels.array(request.place)
         (found,) = model.predict_many([request.clicks], image=image)
         self._kept.pop(request.object, None)
-        self._kept[request.object] = request, found
+        self._kept[request.object] = request._replace(pixels=None, tell=None), found
         sizes = [each.logits.nbytes for _, each in self._kept.values()]
         while sum(sizes) > _MAX_KEPT and len(sizes) > 1:
             self._kept.popitem(last=False)

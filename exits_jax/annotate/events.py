@@ -19,7 +19,7 @@ _Hex = Annotated[str, Meta(pattern="^[0-9a-f]{8,32}$")]
 _Key = Annotated[str, Meta(pattern="^[0-9a-z]{1,32}$")]
 Clicks = Annotated[list[tuple[float, float]], Meta(max_length=4)]  # (x, y) px
 _Number = Annotated[int, Meta(ge=1, le=2**53)]
-_Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]+$")]
 
 Status = Literal["open", "done", "rejected", "gone"]
 By = Literal["", "model", "edited", "accepted"]
@@ -59,7 +59,7 @@ class Quality(msgspec.Struct, forbid_unknown_fields=True):
     click_hit: Annotated[list[Literal[0, 1]], Meta(max_length=4)] | None
     box_iou: _Share
     num_parts: Annotated[int, Meta(ge=0, le=10**9)]
-    flags: Annotated[list[_Name], Meta(max_length=20)]
+    flags: Annotated[list[Name], Meta(max_length=20)]
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

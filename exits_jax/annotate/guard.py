@@ -2,7 +2,7 @@
 
 A server on 127.0.0.1 can be reached by every page that the user visits. So the host
 must be ours (no DNS rebinding), the caller must have the token, and what changes
-something must be JSON that comes from our own page.
+something must be JSON that comes from our own page. Other tools have own doors.
 """
 
 import hmac
@@ -13,6 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exits_jax.annotate.speak.doors import Door
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OWN_HEADER = "x-exits-jax"  # no form and no other page can send it
@@ -37,7 +39,15 @@ _NO_TOKEN = (
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int, hosts: Collection[str]):
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        port: int,
+        hosts: Collection[str],
+        doors: Collection[Door] = (),
+    ):
         """Takes the application and who may reach it.
 
         Args:
@@ -45,8 +55,9 @@ class Guard:
             token: What a caller has to know.
             port: Of the server: cookies of a host do not tell ports apart.
             hosts: Names it answers to, without port; see `LOOPBACK`.
+            doors: Of other tools.
         """
-        self._app, self._token = app, token
+        self._app, self._token, self._doors = app, token, doors
         self._cookie = f"exits_jax_{port}"
         self._hosts = {f"{host}:{port}" for host in hosts}
 
@@ -83,6 +94,9 @@ class Guard:
             return PlainTextResponse("This server has another name.", 400), False
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return JSONResponse({"error": "Only GET, HEAD and POST."}, 405), False
+        for door in self._doors:
+            if door.leads_to(scope["path"]):
+                return door.refusal(scope, headers, self._token), False
         is_new = scope["path"] == "/" and self._is_token(_asked(scope))
         if not is_new and not self._is_token(self._of_cookie(headers)):
             return PlainTextResponse(_NO_TOKEN, 403), False

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from exits_jax.cli.words import UsageError
 
+TOOLS = ("label_studio", "x_anylabeling", "cvat")  # of `--speak`
 _EXAMPLES = """\
 examples:
   exits-jax annotate photos --model=runs/quickstart --out=clicks.json \\
@@ -69,6 +70,19 @@ def parser() -> argparse.ArgumentParser:
         help="address to listen on; another than this machine's own needs --token",
     )
     add("--token", default="", help="what the address must hold (default: a new one)")
+    add(
+        "--speak",
+        default="",
+        metavar="TOOLS",
+        help="also make masks for other tools, named and separated by commas: "
+        f"{', '.join(TOOLS)}",
+    )
+    add(
+        "--allow",
+        default="",
+        metavar="ADDRESSES",
+        help="from which CVAT, which has no token, may ask beside this machine",
+    )
     add("--open", action="store_true", help="open the page in the browser")
     return made
 

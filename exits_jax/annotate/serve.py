@@ -17,6 +17,8 @@ from exits_jax.annotate.app import Service
 from exits_jax.annotate.engine import Engine, Predicts
 from exits_jax.annotate.guard import LOOPBACK, Guard
 from exits_jax.annotate.pixels import Pixels
+from exits_jax.annotate.speak.doors import doors_of
+from exits_jax.annotate.speak.tools import routes_of, told
 from exits_jax.annotate.store import Store
 
 _logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ def serve(
     address: Address,
     *,
     is_opened: bool = False,
+    speak: Collection[str] = (),
+    allow: Collection[str] = (),
     **facts: Any,
 ) -> None:
     """Serves the page until it is stopped; then the last snapshot is written.
@@ -45,19 +49,30 @@ def serve(
         load: Gives the model; None: there is none.
         address: Where to listen.
         is_opened: Also opens the page in the user's browser.
+        speak: Other tools that may ask for masks.
+        allow: Addresses from which CVAT may ask.
         facts: What else the page is told.
     """
     listening, token = again(address, store.task.out)
     port = listening.getsockname()[1]
     pixels = Pixels(store.task.folder, [each.name for each in store.pictures])
     engine = Engine(load, pixels)
-    service = Service(store, engine, pixels, **facts)
-    app = Guard(service.app, token=token, port=port, hosts=hosts_of(address.host))
+    spoken = routes_of(speak, engine, store, port)
+    service = Service(store, engine, pixels, spoken, **facts)
+    app = Guard(
+        service.app,
+        token=token,
+        port=port,
+        hosts=hosts_of(address.host),
+        doors=doors_of(speak, allow),
+    )
     for remark in store.remarks:
         _logger.warning("%s", remark)
     shown = "127.0.0.1" if address.host in ("", "0.0.0.0", "::") else address.host
     url = f"http://{shown}:{port}/?token={token}"
     print(f"{len(store.pictures)} images, {store.task.out}: {url}", flush=True)
+    for line in told(speak, f"{shown}:{port}", token):
+        print(line, flush=True)
     if is_opened:
         webbrowser.open(url)
     try:

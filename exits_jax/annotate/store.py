@@ -5,38 +5,24 @@ reads the snapshot and replays the lines that are later.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from exits_jax.annotate.events import Event, EventError, Thing, check_event
-from exits_jax.annotate.folder import Picture, pictures_in, sized
-from exits_jax.annotate.journal import Journal
-from exits_jax.annotate.review import read_again, read_source
-from exits_jax.annotate.snapshot import (
-    record_of,
-    thing_of,
-    unread_record,
-    write_snapshot,
-)
-from exits_jax.data.coco_file import CocoFile
-from exits_jax.data.records import fault, is_length
+from exits_jax.annotate.loading import Task, add_class, load
+from exits_jax.annotate.review import read_again
+from exits_jax.annotate.snapshot import record_of, unread_record, write_snapshot
+from exits_jax.data.records import is_length
 from exits_jax.files.json_files import json_text
 from exits_jax.files.locks import take_lock
 
+__all__ = ["Store", "Task"]
+
 _MAX_CLIENTS = 200  # whose last events are remembered
-
-
-class Task(NamedTuple):
-    """What is annotated, and where it goes."""
-
-    folder: Path
-    out: Path
-    classes: Sequence[str] = ()
-    review: Path | None = None  # masks to look at, instead of an empty start
+_MAX_CLASSES = 2000
 
 
 class Store:
@@ -51,66 +37,28 @@ class Store:
             AnnotationError: If a file cannot be used; says which and why.
             OSError: If the disk does not take the first files.
         """
-        self.task, self.remarks = task, list[str]()
+        self.task = task
         task.out.parent.mkdir(parents=True, exist_ok=True)
         self._lock_file = take_lock(task.out.with_name(f"{task.out.name}.lock"))
         self._lock = threading.RLock()
         self._writing = threading.Lock()
-        self.things: dict[str, Thing] = {}
         self._texts: dict[str, str | None] = {}  # of annotations, as they are written
-        self._last: dict[str, int] = {}  # of each client, the event taken last
-        self.rest: dict[str, Any] = {}
         self._saved = -1
         try:
-            self._load()
+            self._start()
             self.snapshot()
         except BaseException:
             self._lock_file.close()
             raise
 
-    def _load(self) -> None:
-        out, path = self.task.out, _journal_path(self.task.out)
-        notes: dict[str, Any] = {}
-        pictures: list[Picture] = []
-        lines: list[dict[str, Any]] = []
-        if out.exists():
-            notes, pictures = self._read_out(out)
-        elif self.task.review is not None:
-            source = read_source(self.task.review, self.task.folder)
-            pictures, self.categories = source.pictures, source.categories
-            self.things = {thing.key: thing for thing in source.things}
-            self.rest = source.rest
-        else:
-            self.categories = []
-        files: dict[str, int | str] = dict(notes.get("files", {}))
-        _give(files, ((each.name, each.id) for each in pictures))
-        if path.exists():
-            self.journal, lines, cut = Journal.reopen(path)
-            if cut:
-                said = f"{path}: the last line was never finished and is left out"
-                self.remarks.append(f"{said} ({cut} bytes).")
-            self._check_pair(notes, len(lines))
-            _give(files, ((line["file"], line["event"]["image"]) for line in lines))
-            if not out.exists():
-                self.categories = self.journal.header["categories"]
-            lines = lines[notes.get("upto", 0) :]
-        if self.task.review is None:
-            pictures = pictures_in(self.task.folder, files)
-            used = {each.image for each in self.things.values()}
-            used |= {line["event"]["image"] for line in lines}
-            for name in sorted(files.keys() - {each.name for each in pictures}):
-                if files[name] in used:
-                    lost = Picture(files[name], name, (0, 0), "It is missing.")
-                    pictures.append(lost)
-            _give(files, ((each.name, each.id) for each in pictures))
-        self.pictures, self._files = pictures, files
-        self.place_of = {each.id: place for place, each in enumerate(pictures)}
-        self._add_classes()
-        if not path.exists():
-            if notes.get("upto"):
-                self.remarks.append(f"{path} is missing: it starts anew.")
-            self.journal = Journal.create(path, {"categories": self.categories})
-        for line in lines:
+    def _start(self) -> None:
+        found = load(self.task)
+        self.remarks, self.rest = found.remarks, found.rest
+        self.categories, self.things = found.categories, found.things
+        self.pictures, self._files = found.pictures, found.files
+        self.journal, self._last = found.journal, found.clients
+        self.place_of = {each.id: place for place, each in enumerate(self.pictures)}
+        for line in found.lines:
             self._take(msgspec.convert(line["event"], Event))
         for thing in self.things.values():
             place = self.place_of.get(thing.image)
@@ -127,55 +75,6 @@ class Store:
                 f"{len(kept)} objects, such as {names[kept[0]]!a:.200}. The objects "
                 "are kept as they are until the images are back."
             )
-
-    def _read_out(self, out: Path) -> tuple[dict[str, Any], list[Picture]]:
-        source = CocoFile.read(out)
-        info = source.rest.get("info") or {}
-        notes = (info.get("exits_jax") or {}).get("annotate")
-        if not isinstance(notes, dict):
-            raise fault(
-                "E102",
-                f"{out} was not written by this command, and is not overwritten: give "
-                f"another --out, or look at its masks with --review={out}.",
-            )
-        self.categories, self.rest = list(source.categories), source.rest
-        entries = [(each["id"], each["file_name"], each) for each in source.images]
-        pictures = sized(self.task.folder, entries)
-        others = [msgspec.convert(each, Thing) for each in notes["others"]]
-        unread = {each.key for each in others if each.unread}
-        records = (each for each in source.annotations)
-        things = [thing_of(e) for e in records if e["exits"]["key"] not in unread]
-        things += others
-        order = {key: place for place, key in enumerate(notes["order"])}
-        things.sort(key=lambda thing: order.get(thing.key, len(order)))
-        self.things = {thing.key: thing for thing in things}
-        self._last = dict(notes["clients"])
-        return notes, pictures
-
-    def _check_pair(self, notes: dict[str, Any], count: int) -> None:
-        """The snapshot must be one of this journal."""
-        path, out = self.journal.path, self.task.out
-        if notes and notes.get("journal") != self.journal.identity:
-            raise fault(
-                "E102",
-                f"{path} is not the journal of {out}: move the one that is wrong away.",
-            )
-        if notes.get("upto", 0) > count:
-            raise fault(
-                "E102",
-                f"{path} has {count} events, but {out} was made from "
-                f"{notes['upto']}: an older copy was put back. Move it away to go on "
-                "from the newer file alone.",
-            )
-
-    def _add_classes(self) -> None:
-        known = {each["name"] for each in self.categories}
-        names = [name for name in self.task.classes if name not in known]
-        if not self.categories and not names:
-            names = ["object"]
-        ids = [each["id"] for each in self.categories if type(each["id"]) is int]
-        for number, name in enumerate(dict.fromkeys(names), max(ids, default=0) + 1):
-            self.categories.append({"id": number, "name": name})
 
     @property
     def upto(self) -> int:
@@ -204,6 +103,20 @@ class Store:
                 for event in fresh:
                     self._take(event)
             return self.upto
+
+    def add_class(self, name: str) -> dict[str, Any]:
+        """The class of a name, once it is on the disk; one that is known stays.
+
+        Raises:
+            EventError: If there are too many.
+            OSError: If the disk does not take it.
+        """
+        with self._lock:
+            if name not in {each["name"] for each in self.categories}:
+                if len(self.categories) >= _MAX_CLASSES:
+                    raise EventError(f"There are {_MAX_CLASSES} classes already.")
+                self.journal.append([{"class": name}])
+            return add_class(self.categories, name)
 
     def _check(self, event: Event) -> None:
         place = self.place_of.get(event.image)
@@ -261,6 +174,7 @@ class Store:
                 if upto == self._saved:
                     return
                 texts, others = list[str](), list[Any]()
+                categories = list(self.categories)
                 for key, thing in self.things.items():
                     if key not in self._texts:
                         self._texts[key] = self._text(thing)
@@ -278,7 +192,7 @@ class Store:
                     "others": others,
                 }
             write_snapshot(
-                self.task.out, self.pictures, self.categories, texts, notes, self.rest
+                self.task.out, self.pictures, categories, texts, notes, self.rest
             )
             self._saved = upto
 
@@ -304,16 +218,3 @@ class Store:
         self.snapshot()
         self.journal.close()
         self._lock_file.close()
-
-
-def _journal_path(out: Path) -> Path:
-    return out.with_name(f"{out.name}.journal.jsonl")
-
-
-def _give(files: dict[str, int | str], pairs: Iterable[tuple[str, int | str]]) -> None:
-    """Adds names with their ids; neither a name nor an id is given twice."""
-    taken = set(files.values())
-    for name, number in pairs:
-        if name not in files and number not in taken:
-            files[name] = number
-            taken.add(number)

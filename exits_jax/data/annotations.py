@@ -13,8 +13,15 @@ import numpy as np
 
 from exits_jax.data.coco_file import CocoFile, refuse_nan
 from exits_jax.data.geometry import SIDES
-from exits_jax.data.image_finder import ImageFinder
-from exits_jax.data.image_names import Claims, last_part, normal_form, source_name
+from exits_jax.data.image_finder import Found, ImageFinder
+from exits_jax.data.image_names import (
+    AS_WRITTEN,
+    contested,
+    last_part,
+    normal_form,
+    one_of_two,
+    source_name,
+)
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import (
     FLAG_CODES,
@@ -264,21 +271,21 @@ class _Images:
     """The images of a file, each found and sized once for all its annotations."""
 
     def __init__(self, source: CocoFile, finder: ImageFinder):
-        self._source, self._finder, self._claims = source, finder, Claims()
+        self._source, self._finder = source, finder
         self._known: dict[int, StoredImage | AnnotationError] = {}
-        self._written: set[str] | None = None
-        self._by_last: dict[str, set[str]] | None = None
+        self._found: dict[int, Found | AnnotationError | FileNotFoundError] = {}
+        self._leading: dict[str, dict[str, None]] | None = None
 
     def at(self, row: int) -> StoredImage | AnnotationError:
         """The image of a row; its fault is returned."""
         if row not in self._known:
-            self._known[row] = self._find(self._source.images[row])
+            self._known[row] = self._find(row, self._source.images[row])
         return self._known[row]
 
-    def _find(self, record: dict[str, Any]) -> StoredImage | AnnotationError:
+    def _find(self, row: int, record: dict[str, Any]) -> StoredImage | AnnotationError:
         name = f"image {record['id']!r:.80}"
         try:
-            path, flags = self._path(record, name)
+            path, flags = self._path(row, record, name)
             height, width = record.get("height"), record.get("width")
             if height is None or width is None:
                 height, width = check_image(path, full=False)
@@ -297,51 +304,52 @@ class _Images:
                 )
         return StoredImage(path, (int(height), int(width)), flags)
 
-    def _path(self, record: dict[str, Any], name: str) -> tuple[str, tuple[str, ...]]:
+    def _path(
+        self, row: int, record: dict[str, Any], name: str
+    ) -> tuple[str, tuple[str, ...]]:
         source, is_url = source_name(record), record.get("file_name") is None
-        try:
-            found = self._finder.find(source, any_end=is_url)
-        except AnnotationError as error:
-            _, code, message, _ = error.problems[0]
-            raise fault(code, f"{name} has {message}") from None
-        except FileNotFoundError as error:
+        found = self._lookup(row, record)
+        if isinstance(found, AnnotationError):
+            _, code, message, _ = found.problems[0]
+            raise fault(code, f"{name} has {message}")
+        if isinstance(found, FileNotFoundError):
             shown = last_part(source) if is_url else source
             raise fault(
                 "E111",
                 f"{name}: its file {shown!r:.200} is missing in {self._finder.folder}.",
-            ) from error
-        is_other = found.how not in ("", "slashes") and not is_url
+            )
+        path = self._finder.path(found)
+        if found.how in AS_WRITTEN:
+            return path, ()
         words = f"{source!r:.120} ({name})"
-        if is_other and found.name in self._names_as_written():
-            raise fault(
-                "E111",
-                f"{words} has no file of its own: {found.name!r:.120} in the image "
-                "folder is another image of this file.",
-            )
-        if found.how == "end" and self._is_end_of_another(found.name, source):
-            raise fault(
-                "E111",
-                f"{words} has no file of its own: {found.name!r:.120} in the image "
-                "folder is the end of other names of this file as well. Keep their "
-                "folders below the image folder.",
-            )
-        self._claims.claim(found.name, normal_form(source), words)
-        return self._finder.path(found), ("under_other_name",) if is_other else ()
+        own, names = normal_form(source), self._names_leading_to(found.name)
+        if own != (written := normal_form(found.name)) and written in names:
+            raise one_of_two(words, found.name, "another image of this file")
+        if len(names) > 1:
+            others = (repr(other) for other in names if other != own)
+            raise contested(words, found.name, others)
+        return path, () if is_url else ("under_other_name",)
 
-    def _is_end_of_another(self, name: str, source: str) -> bool:
-        """Whether another image of the source could be cut to the same file."""
-        if self._by_last is None:
-            self._by_last = {}
-            for image in self._source.images:
-                other = source_name(image)
-                if isinstance(other, str):
-                    whole = normal_form(other)
-                    self._by_last.setdefault(last_part(whole), set()).add(whole)
-        others = self._by_last.get(last_part(name), set()) - {normal_form(source)}
-        return any(f"/{other}".endswith(f"/{name}") for other in others)
+    def _lookup(
+        self, row: int, record: dict[str, Any]
+    ) -> Found | AnnotationError | FileNotFoundError:
+        """What a name leads to, looked for once; faults are returned."""
+        if row not in self._found:
+            is_url = record.get("file_name") is None
+            try:
+                found = self._finder.find(source_name(record), any_end=is_url)
+            except (AnnotationError, FileNotFoundError) as error:
+                found = error.with_traceback(None)  # which holds what it passed
+            self._found[row] = found
+        return self._found[row]
 
-    def _names_as_written(self) -> set[str]:
-        if self._written is None:
-            names = (image.get("file_name") for image in self._source.images)
-            self._written = {n for n in names if isinstance(n, str)}
-        return self._written
+    def _names_leading_to(self, file: str) -> dict[str, None]:
+        """The names of the source that lead to a file, in their normal form."""
+        if self._leading is None:
+            self._leading = {}
+            for row, record in enumerate(self._source.images):
+                found = self._lookup(row, record)
+                if isinstance(found, Found):
+                    names = self._leading.setdefault(found.name, {})
+                    names[normal_form(source_name(record))] = None
+        return self._leading.get(file, {})

@@ -19,6 +19,7 @@ _MAX_FOLDERS = 500  # that are looked into
 _MAX_LOOKED_FOR = 20  # images, spread over the list, that are looked for in each
 _MAX_NAMED = 3  # folders that have some of the images
 _MAX_FOLDERS_NAMED = 8
+_MAX_PREFIXES = 16  # folders in front of a name
 
 
 class FolderAdvice(NamedTuple):
@@ -105,9 +106,11 @@ def _count(names: Sequence[str], folder: Path) -> int:
 def _prefixes(names: Sequence[str]) -> Iterator[str]:
     """What could stand in front of a name by mistake: its first folders."""
     for name in names[:1]:
-        for place, letter in enumerate(name, start=1):
-            if letter == "/":
-                yield name[:place]
+        place = 0
+        for _ in range(_MAX_PREFIXES):  # a name may have thousands of parts
+            if not (place := name.find("/", place) + 1):
+                return
+            yield name[:place]
 
 
 def _around(folder: Path) -> Iterator[Path]:

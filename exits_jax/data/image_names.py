@@ -12,6 +12,7 @@ train/1.jpg and val/1.jpg the same file would be left.
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ HOW = {
     "unicode": "its accents are in another Unicode form",
     "upload": "the prefix of an upload is left out",
 }
+AS_WRITTEN = ("", "slashes", "subset")  # what a name says, however it is written
 _MAX_PARTS = 32  # of a path that ends are made of
 _ENDING = re.compile(
     r"\.(jpe?g|jfif|png|bmp|gif|tiff?|webp|heic|avif|p[bgnp]m)\Z", re.IGNORECASE
@@ -88,6 +90,8 @@ def last_part(path: str) -> str:
 
 def normal_form(path: str) -> str:
     """A path such that two of them are equal if they cannot mean different files."""
+    if path.isascii() and "\\" not in path and path[:2] != "./":
+        return path  # most are
     return unicodedata.normalize("NFC", "/".join(_SEPARATOR.split(path))).removeprefix(
         "./"
     )
@@ -136,31 +140,38 @@ class Listing:
         return self._stems
 
 
-class Claims:
-    """Which image of a source each file stands for: a file is never two images."""
+def one_of_two(words: str, name: str, theirs: str) -> AnnotationError:
+    """The error for an image whose file is another one's by its name (E111).
 
-    def __init__(self) -> None:
-        self._owners: dict[str, tuple[Any, str]] = {}
+    Args:
+        words: The image for people.
+        name: Of the file.
+        theirs: The other image for people.
+    """
+    return fault(
+        "E111",
+        f"The image {words:.200} has no file of its own: {name!r:.200} in the image "
+        f"folder stands for {theirs:.200}. Two images of one name need folders of "
+        "their own, which their names begin with.",
+    )
 
-    def claim(self, name: str, identity: Any, words: str) -> None:
-        """Gives a file to an image of the source.
 
-        Args:
-            name: Of the file.
-            identity: What tells the images of the source apart.
-            words: The image for people.
+def contested(words: str, name: str, others: Iterable[str]) -> AnnotationError:
+    """The error for a file that several names lead to, none as it is written (E111).
 
-        Raises:
-            AnnotationError: The file stands for another image (E111).
-        """
-        owner, theirs = self._owners.setdefault(name, (identity, words))
-        if owner != identity:
-            raise fault(
-                "E111",
-                f"The image {words:.200} has no file of its own: {name!r:.200} in the "
-                f"image folder stands for {theirs:.200}. Two images of one name need "
-                "folders of their own, which their names begin with.",
-            )
+    Args:
+        words: The image for people.
+        name: Of the file.
+        others: What else leads to it, the image itself perhaps among them.
+    """
+    first = islice((other for other in others if other != words), 2)
+    listed = ", ".join(f"{other:.120}" for other in first)
+    return fault(
+        "E111",
+        f"The image {words:.200} has no file of its own: {name!r:.200} in the image "
+        f"folder is what {listed} lead to as well, so it is taken for none of them. "
+        "Keep their folders below the image folder.",
+    )
 
 
 def several(name: str, found: list[str], how: str) -> AnnotationError:

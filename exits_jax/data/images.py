@@ -5,17 +5,24 @@ speed of the fastest alternative tried, notices truncation, knows Adobe's invert
 and tolerates the stray bytes that a few photographs of COCO carry.
 """
 
+import contextlib
+import ctypes
+import errno
 import functools
 import io
+import logging
 import os
+import stat
 import warnings
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from exits_jax.data.foreign_files import foreign_kind
 from exits_jax.files.retries import retrying
+from exits_jax.files.words import printable
 
 # Formats whose readers do nothing but decode; an EPS, for one, would be executed.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
@@ -26,6 +33,7 @@ IMAGE_REMARKS = {
     "first_frame_only": "W120",
 }
 _MAX_BYTES = 2**31  # an uncompressed image of the most pixels has less
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258  # tags of EXIF and TIFF
 _RGB_MODES = frozenset(
     ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -174,24 +182,23 @@ def image_remarks(path: str | Path) -> tuple[str, ...]:
     return tuple(name for name in IMAGE_REMARKS if found[name])
 
 
-def printable(text: object) -> str:
-    """The text on one line, fit for a terminal: control characters are escaped."""
-    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return "".join(shown)
-
-
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"Image file {printable(path)} does not exist.")
-    if not path.is_file():
+    try:
+        state = os.stat(path)  # once: there may be millions
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", errno.ENOENT) in _GONE:
+            missing = f"Image file {printable(path)} does not exist."
+            raise FileNotFoundError(missing) from None
+        raise
+    if not stat.S_ISREG(state.st_mode):
         raise ImageError(
             f"{printable(path)} is not a regular file; expected an image file."
         )
-    if (size := path.stat().st_size) > _MAX_BYTES:
+    if state.st_size > _MAX_BYTES:
         raise ImageError(
-            f"{printable(path)} has {size / 2**30:.1f} GiB; image files of at most "
-            f"{_MAX_BYTES / 2**30:.0f} GiB are read.",
+            f"{printable(path)} has {state.st_size / 2**30:.1f} GiB; image files of at "
+            f"most {_MAX_BYTES / 2**30:.0f} GiB are read.",
             "E114",
         )
     return path
@@ -220,7 +227,18 @@ def _open(file: io.BytesIO | io.BufferedReader, path: str | Path) -> Image.Image
 def _formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow knows."""
     Image.init()
+    _silence_libtiff()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # likewise
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _silence_libtiff() -> None:
+    """What the library of TIFF finds is raised by Pillow; it prints it, too."""
+    for path in (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libtiff*"):
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(path))
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def _decode(file: io.BytesIO | io.BufferedReader, path: str | Path) -> np.ndarray:

@@ -11,10 +11,11 @@ import numpy as np
 
 from exits_jax.batch import Batch
 from exits_jax.data import augment, crops
-from exits_jax.data.images import ImageError, printable
+from exits_jax.data.images import ImageError
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.table import ImageSource, Instances
 from exits_jax.files.retries import READ_RETRIES, may_pass, retrying
+from exits_jax.files.words import printable
 
 
 class CropOptions(NamedTuple):

@@ -1,6 +1,7 @@
-"""Small words of messages."""
+"""Small words of messages, and how they reach a terminal."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -17,3 +18,20 @@ def did_you_mean(name: str, known: Iterable[str], *, also: Sequence[str] = ()) -
     near = [other for other in near if alike(other) > alike(near[0]) - 0.1]
     near = list(dict.fromkeys([*near, *also]))[:4]
     return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def printable(text: object) -> str:
+    """The text on one line, fit for a terminal: control characters are escaped."""
+    shown = (c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return "".join(shown)
+
+
+def lines(text: object) -> str:
+    """A text of several lines, in which no name can move the cursor or colour it."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def fail(reason: object, status: int) -> int:
+    """Says on stderr why a command ends, and returns the status."""
+    print(f"error: {lines(reason)}", file=sys.stderr)
+    return status

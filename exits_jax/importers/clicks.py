@@ -18,8 +18,10 @@ from exits_jax.data.geometry import SIDES, Box, Point, look_normalised, sorted_p
 from exits_jax.data.records import MAX_NUMBER, fault
 
 UNITS = {"px": None, "share": 1.0, "percent": 100.0}  # the value at the far edge
-_SLACK_PX = 0.5  # rounding of shares and percents at the border
-_DECIMALS = 3  # of a pixel; files give six decimals of a share
+# A region may be drawn a little over the edge; what leaves it further is in pixels.
+_SLACK = 0.05  # of the image
+_ROUNDING_PX = 0.1  # of shares and percents at the border: no remark
+DECIMALS = 3  # of a pixel; files give six decimals of a share
 
 
 def place_clicks(
@@ -76,10 +78,31 @@ def place_box(box: Sequence[Any], unit: str, size: tuple[int, int]) -> Box:
     else:
         lengths = (width, height, width, height)
         x0, y0, x1, y1 = (
-            round(value / far * length, _DECIMALS)
-            for value, length in zip(box, lengths)
+            round(value / far * length, DECIMALS) for value, length in zip(box, lengths)
         )
     return x0, y0, x1, y1
+
+
+def clip_outline(points: list[Point], size: tuple[int, int]) -> list[Point]:
+    """The extreme points of an outline that leaves its image, put on the border.
+
+    Unlike a click, an outline may leave it by more than a pixel. Points beyond a
+    twentieth of the image stay where they are, to be refused.
+
+    Args:
+        points: Extreme points, (x, y) px.
+        size: (height, width) of the image, px.
+    """
+    height, width = size
+    near = all(
+        -_SLACK * side <= value <= (1 + _SLACK) * side
+        for point in points
+        for value, side in zip(point, (width, height))
+    )
+    if not near:
+        return points
+    last = (width - 1.0, height - 1.0)
+    return [(min(max(x, 0.0), last[0]), min(max(y, 0.0), last[1])) for x, y in points]
 
 
 def in_order(points: Sequence[Point]) -> list[Point]:
@@ -95,9 +118,10 @@ def in_order(points: Sequence[Point]) -> list[Point]:
 def _index(share: float, length: int) -> float:
     """The pixel index at a share of the image; beyond 0..1 it stays outside."""
     value = share * length - 0.5
-    if 0 <= share <= 1:
+    rounding = _ROUNDING_PX / length
+    if -rounding <= share <= 1 + rounding:
         value = min(max(value, 0.0), length - 1.0)
-    return round(value, _DECIMALS)
+    return round(value, DECIMALS)
 
 
 def _check_unit(
@@ -120,7 +144,7 @@ def _check_unit(
     elif unit == "percent" and look_normalised((low, high), size):
         wrong = "they all lie in 0..1 and look like shares of the image"
     else:
-        slack = _SLACK_PX * far / min(size)
+        slack = _SLACK * far
         if low < -slack or high > far + slack:
             wrong = f"they leave 0..{far:g} and look like pixels or another unit"
     if wrong:

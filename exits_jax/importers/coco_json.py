@@ -47,7 +47,9 @@ def read_objects(source: str | Path, clicks_of: ClicksOf) -> Items:
                 raise fault("E102", "It is not an object.")
             if is_id(found.get("id")):
                 record = f"annotation {found['id']!r:.40}"
-            yield _object(found, record, known, categories, clicks_of)
+            item = _object(found, record, known, categories, clicks_of)
+            is_mended = position in file.annotations.mended
+            yield item._replace(flags=("text_as_id",)) if is_mended else item
         except AnnotationError as error:
             problem = error.problems[0]
             yield Rejected(record, problem.code, problem.message)

@@ -18,11 +18,11 @@ from exits_jax.importers.json_files import (
     Box,
     box_with_area,
     is_number,
-    places_of_sides,
     read_image,
     reject,
     short,
 )
+from exits_jax.importers.sides import places_of_sides
 
 Images = dict[int | str, ImageItem | AnnotationError]
 
@@ -63,6 +63,8 @@ def read(source: str | Path) -> Items:
             if isinstance(record, dict) and is_id(record.get("id")):
                 where = f"annotation {short(record['id'])}"
             item = _object(record, images, categories, where)
+            if position in file.annotations.mended:
+                item = item._replace(flags=("text_as_id",))
         except AnnotationError as error:
             yield reject(where, error)
             continue

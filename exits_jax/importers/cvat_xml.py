@@ -1,7 +1,8 @@
 """Reader of CVAT's export "CVAT for images 1.1": its XML, or the zip around it.
 
-Clicks are `<points>` shapes with four points or `<skeleton>`s with four joints. The
-XML is parsed image by image; definitions of entities and other documents are refused.
+Clicks are `<points>` shapes with four points, four of one group with a point each, or
+`<skeleton>`s with four joints. The XML is parsed image by image; definitions of
+entities and other documents are refused.
 """
 
 import re
@@ -15,12 +16,12 @@ from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
 from exits_jax.importers.json_files import (
     Box,
     box_with_area,
-    places_of_sides,
     read_image,
     reject,
     short,
 )
 from exits_jax.importers.pairs import with_checks
+from exits_jax.importers.sides import class_of_points, places_of_sides
 from exits_jax.importers.xml_files import xml_events
 
 BOX_ONLY_WARNING = (
@@ -31,6 +32,7 @@ BOX_ONLY_WARNING = (
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LONGEST = 40  # characters of a number; the pattern costs their square
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
+_MAX_LISTED = 20  # shapes in the name of a record
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 Clicks = tuple[tuple[float, float], ...]
@@ -102,15 +104,70 @@ def _image_items(image: Element, number: int) -> Items:
             yield reject(record, error)
         return
     found: list[ObjectItem | Rejected] = []
-    for shape, record in zip(image, records):
+    owners: list[tuple[str, str | None] | None] = []
+    classes = _classes_of_boxes(image)
+    for places in _gathered(image):
+        first, record = image[places[0]], records[places[0]]
+        group = _group(first)
+        if len(places) > 1:
+            listed = ", ".join(str(place + 1) for place in places[:_MAX_LISTED])
+            record = f"{where}, shapes {listed} (<points>)"
         try:
-            found.append(_object(shape, item, record))
+            members = [image[place] for place in places]
+            found.append(_of_shapes(members, item, record, classes))
         except AnnotationError as error:
             found.append(reject(record, error))
-    paired = with_checks(found, [_group(shape) for shape in image])
+        one = found[-1]
+        if group is not None and isinstance(one, ObjectItem):
+            group = (group[0], one.category)
+        owners.append(group)
+    paired = with_checks(found, owners)
     yield from paired
     if not any(isinstance(one, ObjectItem) for one in paired):
         yield item
+
+
+def _gathered(image: Element) -> list[list[int]]:
+    """Places of the shapes that make an object: single points of one group do."""
+    gathered: dict[Any, list[int]] = {}
+    for place, shape in enumerate(image):
+        group = _group(shape)
+        is_single = shape.tag == "points" and ";" not in shape.get("points", "")
+        key = group[0] if is_single and group is not None else place
+        gathered.setdefault(key, []).append(place)
+    return list(gathered.values())
+
+
+def _classes_of_boxes(image: Element) -> dict[str, set[str]]:
+    """The labels of the boxes of each group."""
+    classes: dict[str, set[str]] = {}
+    for box in image.iter("box"):
+        if group := _group(box):
+            classes.setdefault(group[0], set()).add(group[1] or "")
+    return classes
+
+
+def _of_shapes(
+    shapes: list[Element], image: ImageItem, record: str, classes: dict[str, set[str]]
+) -> ObjectItem:
+    """The object of one shape, or of the single points of a group."""
+    first = shapes[0]
+    if len(shapes) == 1:
+        return _object(first, image, record)
+    clicks = _four([point for shape in shapes for point in _points(shape)])
+    labels = [shape.get("label") for shape in shapes]
+    category = class_of_points(labels)
+    if category == "":  # sides alone: the box of the group has the class
+        names = classes.get(first.get("group_id", ""), set())
+        category = next(iter(names)) if len(names) == 1 else None
+    if not category:
+        raise fault(
+            "E108",
+            f"The points of the group {short(first.get('group_id'))} have the labels "
+            f"{short(sorted(map(str, labels)))}; expected one class, alone or with the "
+            f"sides {', '.join(SIDES)} behind it.",
+        )
+    return _object_of(first, category, clicks, None, image, record)
 
 
 def _identity(image: Element, number: int) -> str:
@@ -152,6 +209,17 @@ def _object(shape: Element, image: ImageItem, record: str) -> ObjectItem:
     label = shape.get("label")
     if not label:
         raise fault("E108", "The shape has no label; expected the name of its class.")
+    return _object_of(shape, label, clicks, box, image, record)
+
+
+def _object_of(
+    shape: Element,
+    label: str,
+    clicks: Clicks | None,
+    box: Box | None,
+    image: ImageItem,
+    record: str,
+) -> ObjectItem:
     attributes = {
         child.get("name", ""): child.text or "" for child in shape.findall("attribute")
     }

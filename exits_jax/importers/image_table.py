@@ -1,35 +1,62 @@
 """The images of an import: each looked for once, numbered, its size known."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exits_jax.data.image_finder import ImageFinder
+from exits_jax.data.image_finder import Found, ImageFinder
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
-from exits_jax.data.image_names import HOW, Claims, is_foreign, last_part, normal_form
+from exits_jax.data.image_names import (
+    AS_WRITTEN,
+    HOW,
+    contested,
+    is_foreign,
+    last_part,
+    normal_form,
+    one_of_two,
+)
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import AnnotationError, StoredImage, fault, is_length
 from exits_jax.importers.items import ImageItem
+
+_MAX_LISTED = 3  # images that one file is contested by, in messages
 
 
 class ImageTable:
     """Numbers from 1 and sizes by file name; small, as there may be millions.
 
+    A file is given to the first image that has it as its name. A file that images lead
+    to by other names is given to none, if they are several; since a source is read as a
+    stream, that is known only at its end. Then `contested` is not empty, and the source
+    has to be read again into a table that knows it.
+
     Attributes:
-        remarks: On images that were found under another name, until they are taken.
+        remarks: Name of the image, code and message: on images that were found in
+            another way than by their name alone, until they are taken.
+        contested: Names of a few images by the file that they cannot share.
     """
 
-    def __init__(self, folder: str | Path, *, follow_links: bool = False):
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        follow_links: bool = False,
+        known: Mapping[str, list[str]] | None = None,
+    ):
         self._finder = ImageFinder(folder, follow_links=follow_links)
-        self._claims = Claims()
         self._numbers: dict[str, int] = {}  # by what tells the images apart
         self._names: list[str] = []
+        self._owners: list[str] = []  # what tells them apart, or their name
         self._of_file: dict[str, int] = {}
-        self.remarks: list[tuple[str, str]] = []  # name of the image, message
+        self._found_otherwise: dict[int, str] = {}  # words of those, by number
+        self._known = known or {}
+        self.contested: dict[str, list[str]] = {}
+        self.remarks: list[tuple[str, str, str]] = []
         self._sizes = array("q")  # height, width of image 1, of image 2, ...
         self._faults: dict[str, tuple[str, str]] = {}
         self._missing: list[str] = []
+        self._last: tuple[ImageItem, tuple[int, StoredImage]] | None = None
 
     def __len__(self) -> int:
         """How many images were found."""
@@ -46,14 +73,15 @@ class ImageTable:
                 missing (E111), cannot be read (E113) or is too large (E114), the stated
                 size makes no sense (E104) or is not the one known before (E110).
         """
+        if self._last is not None and self._last[0] is item:
+            return self._last[1]
         key = item.identity or item.file_name
         if key in self._faults:
             raise fault(*self._faults[key])
         stated = _stated_size(item)
         number = self._numbers.get(key)
         if number is None:
-            name, size = self._look_up(item, key, stated)
-            number = self._numbers[key] = self._number_of(name, size)
+            number = self._numbers[key] = self._look_up(item, key, stated)
         name = self._names[number - 1]
         size = self._sizes[2 * number - 2], self._sizes[2 * number - 1]
         if stated not in (None, size):
@@ -63,7 +91,9 @@ class ImageTable:
                 f"{item.width}x{item.height} px here, but "
                 f"{size[1]}x{size[0]} elsewhere.",
             )
-        return number, StoredImage(name, size, ())
+        found = number, StoredImage(name, size, ())
+        self._last = item, found
+        return found
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Entries of `images`, in the order of their numbers."""
@@ -79,20 +109,18 @@ class ImageTable:
 
     def _look_up(
         self, item: ImageItem, key: str, stated: tuple[int, int] | None
-    ) -> tuple[str, tuple[int, int]]:
-        """Name and size of the file of an image that was not asked for before."""
+    ) -> int:
+        """The number of an image that was not asked for before."""
         name, folder = item.file_name, self._finder.folder
         preferred = (item.preferred,) if item.preferred else ()
         try:
             found = self._finder.find(name, preferred=preferred, any_end=item.any_end)
             size = stated or check_image(self._finder.path(found), full=False)
-            identity = item.identity or normal_form(name)
-            words = f"{item.preferred or name!r:.120}{_words_of(item)}"
-            self._claims.claim(found.name, identity, words)
+            number = self._claimed(found, item, size)
             if found.how:
                 message = f"The image {name!r:.120} is {found.name!r:.120}"
-                self.remarks.append((name, f"{message}: {HOW[found.how]}."))
-            return found.name, size
+                self.remarks.append((name, "W217", f"{message}: {HOW[found.how]}."))
+            return number
         except AnnotationError as error:
             code, message = error.problems[0].code, error.problems[0].message
             if code == "E112" or message.startswith("its file"):
@@ -111,17 +139,49 @@ class ImageTable:
         self._faults[key] = fault_found
         raise fault(*fault_found)
 
-    def _number_of(self, name: str, size: tuple[int, int]) -> int:
-        """The number of a file; two spellings of one name are one image."""
+    def _claimed(self, found: Found, item: ImageItem, size: tuple[int, int]) -> int:
+        """The number of a file, which belongs to this image.
+
+        Raises:
+            AnnotationError: It may be another's (E111).
+        """
+        name, words = found.name, _words_of(item)
+        owner = item.identity or normal_form(item.file_name)
+        is_written = found.how in AS_WRITTEN
+        if item.is_loose and name not in (item.preferred, item.identity):
+            is_written = False
+        if not is_written and name in self._known:
+            raise contested(words, name, self._known[name])
         number = self._of_file.setdefault(name, len(self._names) + 1)
         if number > len(self._names):
             self._names.append(name)
+            self._owners.append(owner)
             self._sizes.extend(size)
-        return number
+            if not is_written:
+                self._found_otherwise[number] = words
+            return number
+        theirs = self._owners[number - 1]
+        if theirs == owner:  # two spellings of one name
+            return number
+        if number in self._found_otherwise:
+            first = [self._found_otherwise[number]]
+            others = self.contested.setdefault(name, first)
+            if len(others) < _MAX_LISTED:
+                others.append(words)
+        elif is_written:
+            message = (
+                f"{name!r:.120} is the name of {words} as well; it is taken for the "
+                f"first image of that name ({theirs:.120}) alone."
+            )
+            self.remarks.append((name, "W106", message))
+        raise one_of_two(words, name, theirs)
 
 
 def _words_of(item: ImageItem) -> str:
-    return f" ({item.identity})" if item.identity not in ("", item.file_name) else ""
+    """The image for people: its name, and what else tells it apart."""
+    name = f"{item.preferred or item.file_name!r:.120}"
+    is_told = item.identity in ("", item.file_name)
+    return name if is_told else f"{name} ({item.identity})"
 
 
 def _stated_size(item: ImageItem) -> tuple[int, int] | None:

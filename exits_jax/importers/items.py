@@ -18,6 +18,7 @@ class ImageItem(NamedTuple):
     identity: str = ""  # what tells the images of the source apart; "": the name
     preferred: str = ""  # a name that comes first where there is such a file
     any_end: bool = False  # the name is a path of another machine
+    is_loose: bool = False  # it is relative to a folder that the images may not have
     hint: str = ""  # what to say of it where the file is missing
 
 
@@ -26,11 +27,13 @@ class ObjectItem(NamedTuple):
 
     image: ImageItem
     category: str
-    clicks: tuple[tuple[float, float], ...] | None  # four (x, y); None: a box alone
+    # Four (x, y), in shares and percents of floats; None: a box alone.
+    clicks: tuple[tuple[float, float], ...] | None
     box: tuple[float, float, float, float] | None  # xyxy; None: the clicks decide
     unit: str  # "px", "share" (0..1 of the image) or "percent"
     record: str  # where it stands in the source, for people: "line 7", "shape 3"
     extra: dict[str, Any] = {}  # further fields to keep, JSON values
+    flags: tuple[str, ...] = ()  # what was put right in reading, keys of FLAG_CODES
 
 
 class Rejected(NamedTuple):

@@ -5,12 +5,10 @@ descend deep nor grow long, whatever a file holds.
 """
 
 import reprlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from exits_jax.data.coco_file import parse_json, read_text
-from exits_jax.data.geometry import SIDES
 from exits_jax.data.image_names import last_part as last_part
 from exits_jax.data.image_names import name_parts
 from exits_jax.data.records import MAX_NUMBER, AnnotationError, fault, is_length
@@ -120,14 +118,6 @@ def box_with_area(x0: float, y0: float, x1: float, y1: float) -> Box:
             "expected its left top corner, then its right bottom one.",
         )
     return x0, y0, x1, y1
-
-
-def places_of_sides(names: Sequence[Any]) -> list[int] | None:
-    """Where in a list of names the four sides stand; None unless each stands once."""
-    lower = [name.strip().lower() if isinstance(name, str) else None for name in names]
-    if any(lower.count(side) != 1 for side in SIDES):
-        return None
-    return [lower.index(side) for side in SIDES]
 
 
 def reject(record: str, error: AnnotationError) -> Rejected:

@@ -26,6 +26,7 @@ from exits_jax.importers.label_studio_fields import (
     name_of,
     read_region,
 )
+from exits_jax.importers.sides import class_of_points, split_side
 
 _MAX_LISTED = 20
 _EXPORT = "choose the export 'JSON' (not 'JSON-MIN') in Label Studio"
@@ -142,6 +143,7 @@ def _submitted(annotations: Any, where: str) -> tuple[list[Any], list[Rejected]]
 def _objects(
     regions: list[Region], image: ImageItem, where: str
 ) -> Iterator[ObjectItem | Rejected]:
+    regions = _with_sides(regions)
     rectangles = [region for region in regions if region.is_rectangle]
     groups: dict[tuple[str, str], list[Region]] = {}
     for region in regions:
@@ -185,6 +187,21 @@ def _objects(
             yield reject(record, error)
 
 
+def _with_sides(regions: list[Region]) -> list[Region]:
+    """The regions; keypoints "car top", "car left", ... belong together as "car"."""
+    sides: dict[tuple[str, str], list[int]] = {}
+    for place, region in enumerate(regions):
+        if not region.is_rectangle and region.belongs_to[0] == "label":
+            if (split := split_side(region.label)) and split[1]:
+                sides.setdefault(("label", split[1]), []).append(place)
+    changed = list(regions)
+    for key, places in sides.items():
+        if len(places) == 4 and class_of_points([regions[k].label for k in places]):
+            for place in places:
+                changed[place] = regions[place]._replace(belongs_to=key)
+    return changed
+
+
 def _owns(rectangle: Region) -> Iterator[tuple[str, str]]:
     """The groups of keypoints that a rectangle is the one of, as kind and key."""
     names = {"parent": rectangle.id, "note": rectangle.note, "label": rectangle.label}
@@ -212,8 +229,8 @@ def _object(
     image = _sized(image, [*members, *([upright] if upright else [])])
     labels = {region.label for region in members}
     category = owner.label if owner is not None and owner.label else None
-    if category is None and len(labels) == 1:
-        (category,) = labels
+    if category is None:
+        category = class_of_points([region.label for region in members])
     if not category:
         raise fault(
             "E108",

@@ -1,8 +1,8 @@
 """Reader of labelme: one JSON file per image, alone or in a folder.
 
 Clicks are a shape with four vertices, or four `point` shapes of one `group_id`. A
-polygon with more vertices is a mask, and polygons of one label and `group_id` are parts
-of one mask: of these the extreme vertices are taken.
+polygon with three vertices, or more than four, is a mask, and polygons of one label and
+`group_id` are parts of one mask: of these the extreme vertices are taken.
 """
 
 import os
@@ -20,7 +20,13 @@ from exits_jax.importers.json_files import (
     reject,
     short,
 )
-from exits_jax.importers.labelme_shapes import Shape, gather, object_of, read_shape
+from exits_jax.importers.labelme_shapes import (
+    Shape,
+    gather,
+    object_of,
+    read_shape,
+    with_classes,
+)
 from exits_jax.importers.pairs import with_checks
 
 
@@ -90,7 +96,7 @@ def _file_items(
             yield reject(record, error)
     found: list[ObjectItem | Rejected] = []
     owners: list[tuple[int | str, str] | None] = []
-    for members in gather(shapes):
+    for members in gather(with_classes(shapes)):
         listed = ", ".join(str(shape.number) for shape in members)
         record = f"{where}, shape{'s' * (len(members) > 1)} {listed}"
         first = members[0]
@@ -124,5 +130,6 @@ def _image(
         file_name=own if is_inside(own) and is_inside(name) else name,
         identity=own,
         any_end=True,
+        is_loose=True,
         hint=hint,
     )

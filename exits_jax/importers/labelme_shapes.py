@@ -11,6 +11,8 @@ from exits_jax.importers.json_files import (
     read_point,
     short,
 )
+from exits_jax.importers.outlines import extreme_vertices
+from exits_jax.importers.sides import class_of_points
 
 _KINDS = ("points", "polygon", "linestrip", "point", "rectangle")
 
@@ -62,6 +64,35 @@ def read_shape(entry: Any, number: int) -> Shape:
     return Shape(number, label, kind, vertices, group)
 
 
+def with_classes(shapes: list[Shape]) -> list[Shape]:
+    """The shapes; grouped points that are named by their side have a class instead.
+
+    It is what their labels have beside the side, else the one label of the other shapes
+    of their group, such as a rectangle.
+    """
+    points: dict[Any, list[Shape]] = {}
+    others: dict[Any, set[str]] = {}
+    for shape in shapes:
+        if shape.group is not None and shape.kind == "point":
+            points.setdefault(shape.group, []).append(shape)
+        elif shape.group is not None:
+            others.setdefault(shape.group, set()).add(shape.label)
+    classes: dict[Any, str] = {}
+    for group, members in points.items():
+        category = class_of_points([member.label for member in members])
+        names = others.get(group, set())
+        if category == "" and len(names) == 1:
+            category = next(iter(names))
+        if category:
+            classes[group] = category
+    return [
+        shape._replace(label=classes[shape.group])
+        if shape.kind == "point" and shape.group in classes
+        else shape
+        for shape in shapes
+    ]
+
+
 def gather(shapes: list[Shape]) -> list[list[Shape]]:
     """Puts shapes that make one object together, in the order of their first ones."""
     gathered: dict[Any, list[Shape]] = {}
@@ -89,12 +120,17 @@ def object_of(members: list[Shape], image: ImageItem, record: str) -> ObjectItem
         clicks = _single_points(members)
     elif first.kind == "rectangle":
         box = _rectangle(first.vertices)
-    elif first.kind == "polygon" and (len(members) > 1 or len(first.vertices) > 4):
+    elif first.kind == "polygon" and _is_outline(members):
         clicks = _extreme_vertices(members, image)
         extra["points_source"] = "polygon"
     else:
         clicks = _four(first.vertices, f"The {first.kind} shape")
     return ObjectItem(image, first.label, clicks, box, "px", record, extra)
+
+
+def _is_outline(members: list[Shape]) -> bool:
+    """Whether polygons are the outline of an object; one of four vertices is clicks."""
+    return len(members) > 1 or len(members[0].vertices) not in (0, 1, 2, 4)
 
 
 def _single_points(members: list[Shape]) -> Vertices:
@@ -109,7 +145,8 @@ def _single_points(members: list[Shape]) -> Vertices:
         raise fault(
             "E108",
             f"The points of the group {short(members[0].group)} have the labels "
-            f"{short(labels)}; expected one class.",
+            f"{short(labels)}; expected one class, alone or with the sides top, left, "
+            "bottom, right behind it.",
         )
     vertices = tuple(vertex for shape in members for vertex in shape.vertices)
     return _four(vertices, f"The group {short(members[0].group)}")
@@ -153,10 +190,10 @@ def _are_corners(vertices: Vertices, box: Box) -> bool:
 
 def _extreme_vertices(members: list[Shape], image: ImageItem) -> Vertices:
     if image.width is None or image.height is None:
-        raise fault(
-            "E104",
-            "imageWidth and imageHeight are missing; the points of a mask need both.",
-        )
+        vertices = [vertex for shape in members for vertex in shape.vertices]
+        if not vertices:
+            raise fault("E212", "Its polygons have no vertices.")
+        return extreme_vertices(vertices)
     polygons = [
         [value for point in shape.vertices for value in point] for shape in members
     ]

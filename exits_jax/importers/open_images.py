@@ -6,7 +6,9 @@ are used as they are stored, so it is not needed.
 """
 
 from collections import Counter
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from exits_jax.data.records import fault
 from exits_jax.importers.items import ImageItem, Items, ObjectItem, Rejected
@@ -22,6 +24,7 @@ _MARKS = {  # kept with the object where they are 1
     "IsDepiction": "is_depiction",
     "IsInside": "is_inside",
 }
+_NO_MARKS: dict[str, Any] = {}
 
 
 def read(
@@ -52,8 +55,9 @@ def read(
     _check_header(header, source)
     at = {name: position for position, name in enumerate(header)}
     image_at, source_at, label_at, group_at, depiction_at = (at[n] for n in _TEXT)
-    numbers_at = [at[name] for name in (*_BOX, *_CLICKS)]
+    numbers_of = itemgetter(*(at[name] for name in (*_BOX, *_CLICKS)))
     marks_at = [(at[name], mark) for name, mark in _MARKS.items() if name in at]
+    marked = itemgetter(*(place for place, _ in marks_at))
     names = None if not class_names else read_class_names(class_names)
     width = len(header)
     image = ImageItem("")
@@ -77,7 +81,7 @@ def read(
                 continue
             category = names[category]
         try:
-            x0, y0, x1, y1, *clicks = (float(row[place]) for place in numbers_at)
+            x0, y0, x1, y1, *clicks = map(float, numbers_of(row))
         except ValueError as error:
             yield Rejected(record, "E104", f"Box or clicks: {error}.")
             continue
@@ -85,7 +89,9 @@ def read(
         if file_name != image.file_name:
             image = ImageItem(file_name)
         has_clicks = row[source_at] == "xclick" and -1.0 not in clicks
-        marks = {mark: True for place, mark in marks_at if row[place] == "1"}
+        marks = _NO_MARKS
+        if "1" in marked(row):
+            marks = {mark: True for place, mark in marks_at if row[place] == "1"}
         yield ObjectItem(
             image,
             category,

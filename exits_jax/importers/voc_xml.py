@@ -91,7 +91,9 @@ def _image(root: Element, where: str, folder: Path) -> ImageItem:
     own = (folder / name.replace("\\", "/")).as_posix()
     is_below = is_inside(own) and not is_foreign(name)
     return read_image(name, width, height)._replace(
-        identity=own, preferred=own if is_below and own != name else ""
+        identity=own,
+        preferred=own if is_below and own != name else "",
+        is_loose=True,
     )
 
 

@@ -157,22 +157,15 @@ def _object(
         if width <= 0 or height <= 0:
             raise fault("E201", f"The box is {width:g} x {height:g}; it has no area.")
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        x0, y0, x1, y1 = (_on_edge(value) for value in box)
-        return ObjectItem(image, category, None, (x0, y0, x1, y1), "share", record)
+        return ObjectItem(image, category, None, box, "share", record)
     if len(values) < 6 or len(values) % 2:
         raise fault(
             "E207",
             f"It has {len(cells)} numbers; expected a class and a box (x, y, width, "
             "height) or at least three vertices.",
         )
-    vertices = list(zip(map(_on_edge, values[::2]), map(_on_edge, values[1::2])))
+    vertices = list(zip(values[::2], values[1::2]))
     is_clicks = len(vertices) == 4
     clicks = tuple(vertices) if is_clicks else extreme_vertices(vertices)
     extra = {} if is_clicks else {"points_source": "polygon"}
     return ObjectItem(image, category, clicks, None, "share", record, extra)
-
-
-def _on_edge(share: float) -> float:
-    """A share that rounding put a little beyond the image, on its edge."""
-    slack = 1e-3
-    return min(max(share, 0.0), 1.0) if -slack <= share <= 1 + slack else share

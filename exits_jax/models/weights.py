@@ -113,8 +113,13 @@ def flatten(tree: Params, prefix: str = "") -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with _opened(path) as file:
-        metadata = file.metadata() or {}
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata
+        names, metadata = list(file.keys()), file.metadata() or {}
+        if odd := [name for name in names if not name.isprintable()]:
+            raise ValueError(f"{path}: {odd[0]!a:.80} is no name of a tensor.")
+        try:
+            return {name: file.get_tensor(name) for name in names}, metadata
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{path}: a tensor cannot be read: {error}.") from error
 
 
 def _opened(path: Path):

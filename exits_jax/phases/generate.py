@@ -49,10 +49,12 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     Raises:
         ConfigError: If part files of an earlier run were made with other settings, or
             are broken.
+        Damaged: If what `prepare` wrote is not there any more as it was.
         TooManySkipped: If the images of too many objects cannot be read any more.
     """
     if not begin(config, workdir, "generate"):
         return
+    _refuse_damaged(config, workdir)
     mesh = make_mesh(devices=jax.local_devices())
     model = of_run(config, workdir)
     models = on_devices(config, model, mesh)
@@ -92,6 +94,14 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     if jax.process_index() == 0:  # only now: a restart makes no split a second time
         for parts in finished:
             remove_parts(parts)
+
+
+def _refuse_damaged(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Says before hours of labelling what could not be read after them."""
+    ends = ("_columns", "_names.json", "_skipped.json")
+    for split in config.generate.splits:
+        names = [f"annotations/{split}{end}" for end in ends]
+        workdir.refuse_damaged("prepare", *names)
 
 
 def make_parts(

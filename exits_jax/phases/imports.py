@@ -1,5 +1,6 @@
 """Phase import: an annotation file of another tool to the COCO JSON of `prepare`."""
 
+import dataclasses
 import logging
 import shlex
 import sys
@@ -63,7 +64,7 @@ def import_file(config: mlc.ConfigDict, output: Path) -> Summary:
         keep_depictions=options.keep_depictions,
     )
     summary = write_items(
-        _with_progress(kinds.read(kind, source, asked)),
+        _Items(kind, source, asked),
         output,
         images,
         categories=_category_names(options.categories),
@@ -133,11 +134,20 @@ def _category_names(path: str) -> list[str] | None:
     return names
 
 
-def _with_progress(items: Items) -> Items:
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % _PROGRESS_EVERY == 0:
-            _logger.info("import: %d million records", number // _PROGRESS_EVERY)
+@dataclasses.dataclass(frozen=True)
+class _Items:
+    """The items of a source, which can be read again; tells of each million."""
+
+    kind: str
+    source: Path
+    options: kinds.Options
+
+    def __iter__(self) -> Items:
+        found = kinds.read(self.kind, self.source, self.options)
+        for number, item in enumerate(found, 1):
+            yield item
+            if number % _PROGRESS_EVERY == 0:
+                _logger.info("import: %d million records", number // _PROGRESS_EVERY)
 
 
 def _tell(summary: Summary) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.data.images import ImageError, printable, read_image
+from exits_jax.data.images import ImageError, read_image
 from exits_jax.data.records import AnnotationError, Problem, TooManySkipped
 from exits_jax.data.usable import nothing_left
 from exits_jax.files.json_files import write_json
+from exits_jax.files.words import printable
 from exits_jax.phases.prepare import check_split
 from exits_jax.run.sources import Source, find_sources
 from exits_jax.run.workdir import Workdir

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from exits_jax.cli.words import UsageError
 from exits_jax.exit_status import USAGE
+from exits_jax.files.words import fail
 from exits_jax.predict.options import parser
 
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     # JAX and all that needs it
     from exits_jax.predict.errors import ClickError
-    from exits_jax.run.reported import fail, log_to_terminal, status_of, stop_logging
+    from exits_jax.run.reported import log_to_terminal, status_of, stop_logging
 
     log_to_terminal()
     try:
@@ -80,5 +81,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE)
+        sys.exit(fail(error, USAGE))

@@ -263,10 +263,17 @@ def faults_of_values(fields: dict[str, Any]) -> list[str]:
     Args:
         fields: Values by dotted name.
     """
-    return [
+    nul = [name for name, value in fields.items() if "\0" in _texts(value)]
+    return [f"{name} holds a NUL, which no name of a file has." for name in nul] + [
         f"{name} = {fields[name]!r}: {field.values.expected}."
         for name, field in FIELDS.items()
         if field.values is not None
         and name in fields
         and not field.values.holds(fields[name])
     ]
+
+
+def _texts(value: Any) -> str:
+    """The texts of a field, one behind the other."""
+    values = value if isinstance(value, tuple) else (value,)
+    return "".join(text for text in values if isinstance(text, str))

@@ -1,9 +1,11 @@
 """What is expected to go wrong, said on stderr without a traceback."""
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 
@@ -20,6 +22,7 @@ from exits_jax.exit_status import (
     USAGE,
 )
 from exits_jax.files.seals import Damaged
+from exits_jax.files.words import fail, lines
 from exits_jax.run.check_weights import WeightsError
 from exits_jax.run.child import ChildEnded
 from exits_jax.run.workdir import ConfigError
@@ -30,12 +33,6 @@ from exits_jax.train.progress import is_for_stderr
 from exits_jax.train.stopping import Preempted
 from exits_jax.train.termination import Stopped, stoppable
 from exits_jax.train.window import TooManyUnreadable, UnknownMetric
-
-_CONTROLS = {
-    code: f"\\x{code:02x}"
-    for code in (*range(32), *range(127, 160))
-    if chr(code) not in "\n\t"
-}
 
 
 def status_of(action: Callable[[], object]) -> int:
@@ -94,28 +91,42 @@ def _left(status: int) -> int:
     return status
 
 
-def fail(reason: object, status: int) -> int:
-    """Says why, and returns the status."""
-    print(f"error: {_escaped(str(reason))}", file=sys.stderr)
-    return status
-
-
 def _of_storage(error: OSError) -> str:
     """What the storage refused, and where."""
     where = f"{error.filename}: " if error.filename is not None else ""
     return f"{where}{error.strerror or error}. Files that were finished are kept."
 
 
-def _escaped(text: str) -> str:
-    """A text in which no name can move the cursor or colour what follows."""
-    return text.translate(_CONTROLS)
-
-
-class _Plain(logging.Formatter):
+class Plain(logging.Formatter):
     """Lines without control characters, whatever the names in them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _escaped(super().format(record))
+        """A record as text."""
+        return lines(super().format(record))
+
+
+class LogFile(logging.FileHandler):
+    """`log.txt`, which a full disk ends and the run outlives."""
+
+    def __init__(self, path: Path):
+        """Opens the file to write behind what stands there."""
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(Plain("%(asctime)s %(levelname)s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Says once what the storage refused."""
+        logger = logging.getLogger("exits_jax")
+        logger.removeHandler(self)
+        reason = sys.exc_info()[1]
+        self.close()
+        words = reason.strerror if isinstance(reason, OSError) else reason
+        name = self.baseFilename
+        logger.warning("%s cannot be written (%s). The run goes on.", name, words)
+
+    def close(self) -> None:
+        """Closes; what is lost was told."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def log_to_terminal(*others: logging.Handler) -> None:
@@ -124,7 +135,7 @@ def log_to_terminal(*others: logging.Handler) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(_Plain("%(message)s"))
+    terminal.setFormatter(Plain("%(message)s"))
     terminal.addFilter(is_for_stderr)
     logger.handlers = [terminal, *others]
 

@@ -14,6 +14,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from exits_jax.files.words import fail
+
 OK, FAILED, BAD_INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 3, 75, 130
 
 
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("exits_jax"):
             raise
-        return _fail(
+        return fail(
             f"Stage 2 needs the package {error.name}: make its environment with `make "
             "stage2-env` and use .venv-stage2/bin/python.",
             BAD_INPUT,
@@ -39,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run(Task(**given | {"options": tuple(given["options"])}), **actions)
     except Stage2Error as error:
-        return _fail(error, BAD_INPUT)
+        return fail(error, BAD_INPUT)
     except Stopped as error:
-        return _fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
+        return fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
     except KeyboardInterrupt:
-        return _fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
+        return fail("Interrupted. Run the same command again to go on.", INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
     return OK
@@ -109,11 +111,6 @@ def _set_up(device: str) -> None:
         warnings.filterwarnings("ignore", module=module)
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def _fail(reason: object, status: int) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exits_jax.exit_status import BAD_INPUT
 from exits_jax.files.atomic import whole_file
 from exits_jax.files.json_files import write_json
+from exits_jax.files.words import fail
 from exits_jax.stage2.errors import Stage2Error
 from exits_jax.stage2.inputs.json_file import read_json
 from exits_jax.stage2.measures.paper_rows import EXITS, MAL, MASKS, TABLES, PaperTable
@@ -246,8 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = write_results(args.runs, args.out, args.test)
     except Stage2Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
+        return fail(error, BAD_INPUT)
     print(as_markdown(results), end="")
     return 0
 

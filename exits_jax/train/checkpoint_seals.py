@@ -13,6 +13,7 @@ import jax
 from exits_jax.files.seals import (
     Damaged,
     fault_of_file,
+    read_json,
     read_sealed,
     seals_of,
     write_sealed,
@@ -31,6 +32,21 @@ def seal_unfinished(folder: Path) -> None:
         files = (path for path in draft.rglob("*") if path.is_file())
         made = [path for path in files if path.name not in _UNREAD]
         write_sealed(draft / SEALS, seals_of(draft, made))
+
+
+def unread_of(folder: Path) -> str:
+    """Says which of Orbax's notes in a folder of checkpoints are damaged; "" if none.
+
+    They are written after the seal.
+    """
+    for notes in sorted(folder.glob("[0-9]*/_CHECKPOINT_METADATA")):
+        try:
+            found = read_json(notes, dict)
+        except Damaged as error:
+            return str(error).rstrip(".")
+        if not isinstance(found.get("item_handlers"), dict):
+            return f"{notes} is damaged"
+    return ""
 
 
 def refuse_damaged(checkpoint: Path, items: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from exits_jax.models.params import Params
 from exits_jax.train.agreement import all_agree
-from exits_jax.train.checkpoint_seals import refuse_damaged
+from exits_jax.train.checkpoint_seals import refuse_damaged, unread_of
 from exits_jax.train.orbax_manager import Manager, fault_of, open_manager, words_of
 from exits_jax.train.state import TrainState
 
@@ -67,6 +67,9 @@ class Checkpoints:
             keep_best: How many with the lowest `best_metric` stay besides.
             strict: Whether a broken newest checkpoint is an error, instead of being
                 set aside for the one before.
+
+        Raises:
+            CheckpointError: If Orbax's own notes on a checkpoint are damaged.
         """
         self.best_metric = best_metric
         self._folder = Path(folder).absolute()
@@ -221,12 +224,20 @@ class Checkpoints:
             )
 
     def _open(self) -> Manager:
-        return open_manager(
-            self._folder,
-            keep=self._keep,
-            best_metric=self.best_metric,
-            keep_best=self._keep_best,
-        )
+        try:
+            return open_manager(
+                self._folder,
+                keep=self._keep,
+                best_metric=self.best_metric,
+                keep_best=self._keep_best,
+            )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # What Orbax reads of every checkpoint before any is asked for.
+            named = unread_of(self._folder) or f"A file in {self._folder} is damaged"
+            raise CheckpointError(
+                f"{named}: {words_of(error)}. Bring back a copy, or rename its "
+                "checkpoint to go on without it."
+            ) from error
 
     def _newest(self) -> int:
         if self.latest_step is None:

@@ -155,7 +155,8 @@ def test_a_row_starts_with_what_the_shared_phases_left(tmp_path):
     made = row / "checkpoints" / "warmup" / "4" / "data"
     assert made.samefile(shared / "checkpoints" / "warmup" / "4" / "data")
     assert not (row / "phases" / "warmup.json").samefile(shared / "phases/warmup.json")
-    assert not (row / "log.txt").exists() and not (row / "scenes").exists()
+    assert (row / "scenes/1.png").samefile(shared / "scenes" / "1.png")
+    assert not (row / "log.txt").exists()
     assert list(json.loads((row / MARKER).read_text())) == [
         "labels",
         f"stage2/{Path(MODEL).stem}-pseudo",

@@ -22,6 +22,8 @@ from exits_jax.annotate.engine import Engine  # noqa: E402
 from exits_jax.annotate.guard import LOOPBACK, Guard  # noqa: E402
 from exits_jax.annotate.pixels import Pixels  # noqa: E402
 from exits_jax.annotate.serve import Address, listen  # noqa: E402
+from exits_jax.annotate.speak.doors import doors_of  # noqa: E402
+from exits_jax.annotate.speak.tools import routes_of  # noqa: E402
 from exits_jax.annotate.store import Store, Task  # noqa: E402
 
 TOKEN, PORT = "a-token-of-the-tests", 8765
@@ -95,22 +97,31 @@ def drawn():
 class Served:
     """A guarded application and a client that knows the token."""
 
-    def __init__(self, store, model, **facts):
+    def __init__(self, store, model, speak=(), allow=(), **facts):
         self.store = store
         names = [each.name for each in store.pictures]
         self.pixels = Pixels(store.task.folder, names)
         load = None if model is None else lambda: model
         self.engine = Engine(load, self.pixels)
+        spoken = routes_of(speak, self.engine, store, PORT)
         self.service = Service(
-            store, self.engine, self.pixels, **{"mode": "clicks", **facts}
+            store, self.engine, self.pixels, spoken, **{"mode": "clicks", **facts}
         )
-        self.app = Guard(self.service.app, token=TOKEN, port=PORT, hosts=LOOPBACK)
-        self.client = TestClient(self.app, f"http://127.0.0.1:{PORT}")
+        doors = doors_of(speak, allow)
+        self.app = Guard(
+            self.service.app, token=TOKEN, port=PORT, hosts=LOOPBACK, doors=doors
+        )
+        self.client = self.from_("127.0.0.1")
         self.headers = {
             "origin": f"http://127.0.0.1:{PORT}",
             "x-exits-jax": "1",
             "content-type": "application/json",
         }
+
+    def from_(self, address):
+        """A client at an address."""
+        url = f"http://127.0.0.1:{PORT}"
+        return TestClient(self.app, url, client=(address, 50_000))
 
     def enter(self):
         assert self.client.get("/", params={"token": TOKEN}).status_code == 200
@@ -132,6 +143,18 @@ class Served:
 def served(open_store, drawn):
     """The application with the model `drawn`; its client is inside."""
     made = Served(open_store(), drawn).enter()
+    yield made
+    made.engine.close()
+    made.pixels.close()
+    made.client.close()
+
+
+@pytest.fixture
+def spoken(open_store, drawn):
+    """The same, spoken to by other tools; nobody is inside."""
+    made = Served(open_store(), drawn, ("label_studio", "x_anylabeling", "cvat"))
+    while made.engine.state["state"] == "loading":
+        time.sleep(0.01)
     yield made
     made.engine.close()
     made.pixels.close()

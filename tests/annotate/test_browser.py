@@ -199,6 +199,15 @@ def test_a_dragged_click_makes_a_new_mask(live, enter):
 NONE = {"size": [1, 1], "counts": "1"}
 
 
+def test_an_end_that_is_near_another_one_is_clicked_and_not_dragged(live, enter):
+    page = enter(live.url)
+    near = [(10, 2), (9.7, 2.3), (15, 25), (30, 14)]
+    page.click(*near)
+    page.masks()
+    page.saved()
+    np.testing.assert_allclose(things(live)[0].clicks, near, atol=0.05)
+
+
 def as_rle(thing):
     if thing.rle is None:
         return None
@@ -252,6 +261,23 @@ def test_the_keyboard_alone_makes_an_object_of_a_class(live, enter):
     (thing,) = things(live)
     assert thing.clicks == [(20, 5), (20, 25), (10, 15), (30, 15)]
     assert thing.category == 2 and thing.by == "accepted"
+
+
+def test_a_class_that_was_not_named_at_the_start_is_added_and_kept(live, enter):
+    page = enter(live.url)
+    page.press("c")
+    page.page.keyboard.type("bus")
+    page.press("Enter")
+    page.says("Enter adds it")
+    page.press("Shift+Enter")
+    page.says("bus is a class now")
+    page.click(*FOUR)
+    page.masks()
+    page.saved()
+    live.stop()
+    live.start()
+    assert [each["name"] for each in live.store.categories] == ["car", "person", "bus"]
+    assert things(live)[0].category == 3
 
 
 def test_the_last_click_is_nudged_by_the_arrows(live, enter):

@@ -28,6 +28,10 @@ from tests.support.toy import ROOT
         (["--out=c.json", "--port=70000"], "0 to 65535"),
         (["--out=c.json", "--token=a;b&c"], "letters, digits"),
         ([], "--out"),
+        (["--out=c.json", "--speak=cvat"], "--model"),
+        (["--out=c.json", "--speak=cvat,sam", "--model=m"], "known are"),
+        (["--out=c.json", "--allow=10.0.0.2", "--model=m"], "--speak=cvat"),
+        (["--out=c.json", "--speak=cvat", "--model=m", "--allow=host"], "addresses"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(capsys, folder, words, said):

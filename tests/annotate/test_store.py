@@ -47,6 +47,27 @@ def test_a_click_within_a_pixel_of_the_image_is_taken_and_clamped(open_store, ta
     assert record["extreme_points"][3] == [39, 14]
 
 
+@pytest.mark.parametrize("has_snapshot", [True, False])
+def test_an_added_class_keeps_its_id_beside_those_of_the_next_start(
+    open_store, task, has_snapshot
+):
+    store = open_store()
+    made = store.add_class("bus")
+    assert made == {"id": 3, "name": "bus"} == store.add_class("bus")
+    store.add(events_of(*clicked(category=3)))
+    if has_snapshot:
+        store.close()
+    else:
+        store._lock_file.close()
+        task.out.unlink()
+    again = open_store(task._replace(classes=("car", "person", "tram")))
+    assert [(each["id"], each["name"]) for each in again.categories][2:] == [
+        (3, "bus"),
+        (4, "tram"),
+    ]
+    assert again.things["o1"].category == 3
+
+
 def test_clicks_in_any_order_are_written_in_ours(open_store, task):
     store = open_store()
     mixed = [FOUR[2], FOUR[0], FOUR[3], FOUR[1]]

@@ -20,6 +20,7 @@ SMALL = {
     "crop.size": 512,
     "model.size": "tiny",
     "model.depth": DEPTH,
+    "model.position_grid": 32,
     "model.scan": True,
     "model.remat": "dots",
     "similarity.layers": (3,),

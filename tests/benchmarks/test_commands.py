@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import FAST_COMPILE
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -67,14 +69,15 @@ def test_a_step_and_its_parts_are_timed_without_any_file():
     pytest.importorskip("torch", reason="needs the 'convert' extra")
     command = [
         *(sys.executable, "-m", "benchmarks.step", "--config=configs/tiny.py"),
-        *("--config.model.extractor_stem=patch", "--rounds=2", "--parts_rounds=1"),
-        "--config.batch_size=2",
+        *("--config.model.extractor_stem=patch", "--rounds=1", "--parts_rounds=1"),
+        *("--config.batch_size=2", "--config.model.dim=16", "--config.model.depth=2"),
     ]
     done = subprocess.run(
         command,
         cwd=ROOT,
         env=os.environ
-        | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "passive"},
+        | FAST_COMPILE
+        | {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
     )

@@ -386,7 +386,7 @@ def test_a_file_at_the_end_of_two_names_is_neither_image(folder):
     found = read(folder, source, max_skip_fraction=1.0)
     assert not len(found.instances)
     assert [problem.code for problem in found.skipped] == ["E111"] * 2
-    assert "is the end of other names" in found.skipped[0].message
+    assert "taken for none of them" in found.skipped[0].message
     # The other need not have any annotation.
     alone = instances(annotation(), images=images)
     assert not len(read(folder, alone, max_skip_fraction=1.0).instances)

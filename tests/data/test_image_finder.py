@@ -5,7 +5,6 @@ import unicodedata
 import pytest
 
 from exits_jax.data.image_finder import Found, ImageFinder
-from exits_jax.data.image_names import Claims
 from exits_jax.data.records import AnnotationError
 
 NFC = "Z\u00fcrich_\u00e9t\u00e9.jpg"
@@ -81,11 +80,3 @@ def test_the_folder_of_a_subset_comes_first(finder):
 def test_a_path_of_many_parts_costs_no_more_than_one_of_few(finder):
     with pytest.raises(FileNotFoundError):
         finder.find("x/" * 500_000 + "gone.jpg", any_end=True)
-
-
-def test_a_file_stands_for_one_image():
-    claims = Claims()
-    claims.claim("a.jpg", 1, "image 1")
-    claims.claim("a.jpg", 1, "image 1")
-    with pytest.raises(AnnotationError, match="stands for image 1"):
-        claims.claim("a.jpg", 2, "image 2")

@@ -14,6 +14,7 @@ from exits_jax.data import images
 from exits_jax.data.images import (
     ImageError,
     check_image,
+    decode_image,
     image_fault,
     image_remarks,
     printable,
@@ -452,3 +453,15 @@ def test_corrupt_bytes_never_escape_as_another_error(tmp_path):
                 assert read_image(tmp_path / "x").dtype == np.uint8
             except ImageError as error:
                 assert str(tmp_path / "x") in str(error)
+
+
+def test_libraries_of_formats_write_nothing_of_their_own_to_the_terminal(capfd):
+    rng = np.random.default_rng(0)
+    pixels = Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    pixels.save(file, "TIFF", compression="tiff_lzw")
+    broken = bytearray(file.getvalue())
+    broken[200:400] = b"\xff" * 200
+    with pytest.raises(ImageError):
+        decode_image(bytes(broken), "a.tif")
+    assert capfd.readouterr().err == ""

@@ -22,6 +22,11 @@ F17 parts of another run         phases/test_generate_processes, test_parts
 F18 devices without memory       test_refusals, phases/test_pieces
 F19 fewer samples than devices   data/test_batches, phases/test_generate_processes
 F20 time zone, locale, no HOME   test_training
+SIGTERM outside a training       test_sigterm, test_processes
+damaged files of a workdir       test_damage, phases/test_damaged_files, test_seals
+data replaced by others          run/test_identity
+a workdir that was moved         phases/test_moved
+leftovers of SIGKILL             files/test_leftovers
 """
 
 import shutil

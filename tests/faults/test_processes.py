@@ -8,7 +8,10 @@ import pytest
 
 from exits_jax import exit_status
 from tests.faults import commands
+from tests.faults.damage import back_to
+from tests.support import toy
 from tests.support.processes import FAST_COMPILE, finish_all
+from tests.support.runs import whole_run as whole_run
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -33,6 +36,23 @@ def test_sigterm_to_one_process_stops_both_at_the_same_step(stopped):
     assert 10 <= step < commands.STEPS
     for _, said in ends:
         assert f"train was asked to stop and is saved at step {step}." in said
+
+
+def test_sigterm_to_both_ends_their_labelling(dataset, whole_run, tmp_path):
+    workdir = tmp_path / "run"
+    back_to(whole_run, workdir, "generate")
+    marker = workdir / "phases" / "generate.json"
+    marker.unlink()
+    config = toy.config_for(dataset, workdir)
+    flags = [*toy.as_flags(config), "--phase=generate"]
+    started = commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
+    wait_until(marker.exists, started)
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+    ends = finish_all(started)
+    assert [status for status, _ in ends] == [exit_status.TRY_AGAIN] * 2, ends
+    for _, said in ends:
+        assert "Asked to stop (SIGTERM)" in said and "Traceback" not in said
 
 
 @pytest.fixture(scope="module")

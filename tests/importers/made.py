@@ -61,15 +61,20 @@ def _bare_item(item):
 
 def names_found(items, folder):
     """The file of each object; None where its image has none."""
+    images = [item.image for item in items if isinstance(item, ObjectItem)]
     table = ImageTable(folder)
-    found = []
-    for item in items:
-        if isinstance(item, ObjectItem):
-            try:
-                found.append(table.find(item.image)[1].path)
-            except AnnotationError:
-                found.append(None)
+    found = [_name_found(table, image) for image in images]
+    if table.contested:
+        table = ImageTable(folder, known=table.contested)
+        found = [_name_found(table, image) for image in images]
     return found
+
+
+def _name_found(table, image):
+    try:
+        return table.find(image)[1].path
+    except AnnotationError:
+        return None
 
 
 def coco(*records, images=None):

@@ -68,3 +68,16 @@ def test_a_box_beyond_the_image_is_clipped_when_it_is_read(folder):
     instances, report = made.read_back(run(folder, record(1, (60, 10, 70, 20))), folder)
     assert instances[0].box == (60, 10, 100, 30)
     assert report["remarked"] == {"W202": 1}
+
+
+def test_ids_that_are_text_are_remarked_in_the_report(tmp_path):
+    folder = made.images(tmp_path / "images")
+    records = [
+        {"id": key, "image_id": image_id, "category_id": 3, "bbox": [20, 10, 41, 41]}
+        for key, image_id in enumerate(("7", 7), 1)
+    ]
+    source = made.write_json(tmp_path / "source.json", made.coco(*records))
+    summary = write_items(coco_boxes.read(source), tmp_path / "in.json", folder)
+    _, report = made.read_back(summary, folder)
+    assert report["remarked"] == {"W107": 1}
+    assert report["remarks"][0]["record"] == "annotation 1"

@@ -516,3 +516,39 @@ def test_junk_in_any_field_gives_items_with_known_codes(
         elif isinstance(item, ObjectItem) and item.clicks is not None:
             assert len(item.clicks) == 4
     assert len(found) == 2 or isinstance(found[0], ObjectItem)
+
+
+# Single points of one group
+
+
+def single_points(labels, group="7"):
+    places = TEXT.split(";")
+    return [
+        points(place, label=label, group_id=group)
+        for place, label in zip(places, labels)
+    ]
+
+
+@pytest.mark.parametrize(
+    "labels", [("cat",) * 4, [f"cat {side}" for side in SIDES], SIDES]
+)
+def test_four_points_of_one_group_are_an_object(tmp_path, labels):
+    shapes = [*single_points(labels), box(group_id="7")]
+    (item,) = items(tmp_path, *shapes)
+    assert (item.category, item.clicks) == ("cat", CLICKS)
+    assert item.box == (20, 10, 60.5, 50)
+    assert "shapes 1, 2, 3, 4 (<points>)" in item.record
+
+
+@pytest.mark.parametrize(
+    ("labels", "group", "codes"),
+    [
+        (("cat",) * 3, "7", ["E207"]),
+        (("cat", "cat", "dog", "dog"), "7", ["E108"]),
+        (SIDES, "7", ["E108"]),
+        (("cat",) * 4, "0", ["E207"] * 4),
+    ],
+)
+def test_other_single_points_are_rejected(tmp_path, labels, group, codes):
+    *rejected, _ = items(tmp_path, *single_points(labels, group))
+    assert [one.code for one in rejected] == codes

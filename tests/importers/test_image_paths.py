@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from exits_jax.importers import coco_boxes, cvat_xml, label_studio, labelme
+from exits_jax.importers.write import write_items
 from tests.importers import made
 from tests.importers.test_label_studio import annotation, keypoints, rectangle, task
 from tests.importers.test_labelme import content, shape
@@ -52,9 +53,26 @@ def test_label_studio_tells_images_of_one_name_apart(tmp_path, images):
     assert made.names_found(items, images) == ["a.png", "s/a.png"]
 
 
-def test_label_studio_gives_no_file_to_two_images(tmp_path, images):
+def test_a_file_at_the_end_of_two_paths_is_neither_image(tmp_path, images):
     items = _labeled(tmp_path, images, "/x/only.png", "/y/only.png", "/x/only.png")
-    assert made.names_found(items, images) == ["only.png", None, "only.png"]
+    assert made.names_found(items, images) == [None] * 3
+
+
+def test_a_file_is_that_of_the_image_which_has_its_name(tmp_path, images):
+    items = _labeled(tmp_path, images, "/x/only.png", "only.png")
+    assert made.names_found(items, images) == [None, "only.png"]
+
+
+def test_the_report_counts_the_objects_of_every_image_that_shares_a_file(
+    tmp_path, images
+):
+    paths = ("/x/only.png", "a.png", "/y/only.png")
+    items = list(_labeled(tmp_path, images, *paths))
+    summary = write_items(items, tmp_path / "out.json", images)
+    assert summary.counts["objects"] == 1 and summary.counts["images"] == 1
+    count, message = summary.rejected["E111"]
+    assert count == 2
+    assert "what '/y/only.png' lead to as well" in message
 
 
 def test_a_rectangle_beside_keypoints_of_its_label_is_their_box(tmp_path):
@@ -97,7 +115,7 @@ def test_labelme_files_in_folders_below_are_read(images):
 def test_labelme_files_of_two_folders_do_not_share_an_image(tmp_path, images):
     _files(tmp_path, labels__x__1="only.png", labels__y__1="only.png")
     items = list(labelme.read(tmp_path / "labels", images))
-    assert made.names_found(items, images) == ["only.png", None]
+    assert made.names_found(items, images) == [None, None]
 
 
 def test_images_without_a_name_are_found_by_their_url(tmp_path, images):
@@ -120,8 +138,10 @@ def test_images_of_one_name_in_coco_are_not_one_image(tmp_path, images):
         "annotations": [record | {"id": key, "image_id": key} for key in (1, 2)],
         "categories": [{"id": 1, "name": "cat"}],
     }
-    items = coco_boxes.read(made.write_json(tmp_path / "merged.json", source))
+    items = list(coco_boxes.read(made.write_json(tmp_path / "merged.json", source)))
     assert made.names_found(items, images) == ["a.png", None]
+    remarks = write_items(items, tmp_path / "out.json", images).remarks
+    assert "W106" in remarks and "(image 2)" in remarks["W106"][1]
 
 
 @pytest.mark.parametrize(

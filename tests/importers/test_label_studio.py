@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from exits_jax.data.records import AnnotationError
 from exits_jax.importers.items import ImageItem, ObjectItem, Rejected
 from exits_jax.importers.label_studio import read
+from exits_jax.importers.write import write_items
 from tests.importers import made
 
 CLICKS = ((30.0, 10.0), (20.0, 25.5), (40.0, 50.0), (60.0, 30.0))
@@ -558,3 +559,24 @@ def test_a_shape_and_its_labels_as_separate_tags_are_one_region(tmp_path):
 def test_a_size_that_is_missing_is_left_to_the_image(tmp_path):
     (item,) = items(tmp_path, rectangle(original_width=..., original_height=...))
     assert item.image == ImageItem(A_PATH)
+
+
+def test_keypoints_named_by_class_and_side_are_an_object(tmp_path):
+    sides = ("top", "leftmost", "bottom", "right")
+    regions = [
+        keypoint(f"k{number}", number, f"cat {side}")
+        for number, side in enumerate(sides)
+    ]
+    (item,) = items(tmp_path, *regions, rectangle())
+    assert item.category == "cat" and len(item.clicks) == 4
+    assert item.box is not None
+
+
+def test_a_region_a_little_over_the_edge_is_clipped_with_a_remark(tmp_path):
+    images = made.images(tmp_path / "images")
+    region_ = rectangle(of_value={"x": 70.0, "width": 33.0}.items())
+    path = made.write_json(tmp_path / "t.json", [task(annotation(region_))])
+    summary = write_items(read(path), tmp_path / "out.json", images)
+    (instance,), report = made.read_back(summary, images)
+    assert instance.box == (140, 16, 200, 80)
+    assert report["remarked"]["W202"] == 1

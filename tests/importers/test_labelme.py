@@ -236,7 +236,13 @@ def test_other_numbers_of_vertices_are_rejected(tmp_path, kind, count):
     assert rejected_of(tmp_path, shape(kind, OUTLINE[:count])).code == "E207"
 
 
-@pytest.mark.parametrize("count", [0, 2, 3])
+def test_a_triangle_is_an_outline(tmp_path):
+    (item,) = items(tmp_path, shape("polygon", [[30, 10], [60, 40], [20, 50]]))
+    assert item.clicks == ((30, 10), (20, 50), (20, 50), (60, 40))
+    assert item.extra == {"points_source": "polygon"}
+
+
+@pytest.mark.parametrize("count", [0, 2])
 def test_a_polygon_with_fewer_vertices_is_rejected(tmp_path, count):
     assert rejected_of(tmp_path, shape("polygon", OUTLINE[:count])).code == "E207"
 
@@ -275,10 +281,27 @@ def test_a_rotated_rectangle_is_rejected(tmp_path):
     assert rejected_of(tmp_path, shape("oriented_rectangle")).code == "E215"
 
 
-def test_a_polygon_in_an_image_without_size_is_rejected(tmp_path):
-    rejected = rejected_of(tmp_path, shape("polygon", OUTLINE), imageWidth=...)
-    assert rejected.code == "E104"
-    assert "imageWidth" in rejected.message
+def test_a_polygon_in_an_image_without_size_has_extreme_vertices(tmp_path):
+    (item,) = items(tmp_path, shape("polygon", OUTLINE), imageWidth=...)
+    assert item.clicks == ((30, 10), (20, 25), (40, 50), (60, 30))
+
+
+SIDED = ("cat topmost", "cat left", "bottom cat", "cat_right")
+
+
+@pytest.mark.parametrize(
+    "labels", [SIDED, ("Top", "leftmost", "bottom point", "right")]
+)
+def test_points_named_by_their_side_make_an_object(tmp_path, labels):
+    box = rectangle(group_id=4)
+    (item,) = items(tmp_path, *single_points(4, labels), box)
+    assert (item.category, item.clicks) == ("cat", CLICKS)
+    assert item.box == (20, 10, 60, 50)
+
+
+def test_sides_without_a_class_are_rejected(tmp_path):
+    labels = ("top", "left", "bottom", "right")
+    assert rejected_of(tmp_path, *single_points(4, labels)).code == "E108"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from exits_jax.data.annotations import read_instances
 from exits_jax.importers import cvat_xml, label_studio
-from exits_jax.importers.items import ObjectItem, Rejected
+from exits_jax.importers.items import ImageItem, ObjectItem, Rejected
+from exits_jax.importers.write import write_items
 from exits_jax.run.workdir import ConfigError
 from tests.importers import made, sources
 from tests.importers.test_imports_phase import run as run
@@ -37,3 +39,29 @@ def test_what_is_no_regular_file_is_not_replaced(run, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="no regular file"):
         run.go("csv", sources.csv(tmp_path), out=str(tmp_path / "pipe"))
+
+
+def test_a_missing_name_of_many_parts_is_refused_in_linear_time(tmp_path):
+    item = made.item(image=ImageItem("x/" * 100_000 + "a.jpg"))
+    start = time.process_time()
+    summary = write_items([item], tmp_path / "out.json", made.images(tmp_path / "i"))
+    assert list(summary.rejected) == ["E111"]
+    assert time.process_time() - start < 2
+
+
+def test_thousands_of_images_that_lead_to_one_file_are_refused_in_linear_time(tmp_path):
+    images = made.images(tmp_path / "i")
+    names = [f"/work/{number}/a.jpg" for number in range(1_500)]
+    start = time.process_time()
+    items = [made.item(image=ImageItem(name, 9, 9)) for name in names]
+    summary = write_items(items, tmp_path / "out.json", images)
+    assert summary.rejected["E111"][0] == 1_500
+    entries = [
+        {"id": number, "file_name": name, "width": 9, "height": 9}
+        for number, name in enumerate(names)
+    ]
+    records = [{"id": n, "image_id": n, "category_id": 3} for n in range(1_500)]
+    source = made.write_json(tmp_path / "t.json", made.coco(*records, images=entries))
+    found = read_instances(source, images, max_skip_fraction=1.0)
+    assert len(found.skipped) == 1_500
+    assert time.process_time() - start < 10

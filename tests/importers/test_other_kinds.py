@@ -7,6 +7,7 @@ import pytest
 from exits_jax.data.records import AnnotationError
 from exits_jax.importers import via, voc_xml, yolo
 from exits_jax.importers.items import ImageItem, ObjectItem
+from exits_jax.importers.write import write_items
 from tests.importers import made
 
 
@@ -197,4 +198,20 @@ def test_files_of_two_folders_do_not_share_an_image(tmp_path):
     images = made.images(tmp_path / "images")
     items = [item for item in voc_xml.read(tmp_path / "labels")]
     assert all(isinstance(item, ObjectItem) for item in items)
-    assert made.names_found(items, images) == ["a.jpg", None]
+    assert made.names_found(items, images) == [None, None]
+
+
+def test_an_outline_over_the_edge_is_clipped_with_a_remark(tmp_path):
+    items = labels(tmp_path, "0 .1 .3 .2 .1 .4 .3 .3 1.04 .15 .4")
+    images = made.images(tmp_path / "images" / "train").parent.parent
+    summary = write_items(items, tmp_path / "out.json", images)
+    (instance,), report = made.read_back(summary, images)
+    assert instance.extreme_points[2].tolist() == [29.5, 79.0]
+    assert report["remarked"]["W204"] == 1
+
+
+def test_a_share_far_over_the_edge_is_another_unit(tmp_path):
+    items = labels(tmp_path, "0 .5 .5 .2 1.3")
+    images = made.images(tmp_path / "images" / "train").parent.parent
+    summary = write_items(items, tmp_path / "out.json", images)
+    assert list(summary.rejected) == ["E209"]

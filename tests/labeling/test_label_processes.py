@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from exits_jax import exit_status, main
 from tests.support import toy
 from tests.support.processes import FAST_COMPILE, finish_all, start_processes
 
@@ -32,7 +33,7 @@ def pretrained(tmp_path_factory):
     config = toy.config_for(folder / "data", folder / "run", **CHANGES)
     flags = toy.as_flags(config)
     for phase in ("prepare", "pretrain"):
-        _run([*flags, f"--phase={phase}"], num_processes=1)
+        assert main.run(config, phase) == exit_status.OK
     return flags, folder / "run"
 
 

@@ -80,6 +80,14 @@ def test_small_numbers_are_accepted_or_faults_of_the_configuration(value):
         config.update_from_flattened_dict({name: before})
 
 
+def test_no_text_holds_a_nul():
+    texts = {name: f"{value}\0" for name, value in ALL.items() if type(value) is str}
+    faults = "\n".join(faults_of_values({**texts, "stage2.options": ("a=\0",)}))
+    assert len(texts) > 30
+    for name in (*texts, "stage2.options"):
+        assert f"{name} holds a NUL" in faults
+
+
 @pytest.mark.parametrize("module", [base, custom, quickstart, tiny, voc])
 def test_shipped_values_make_sense(module):
     assert not faults_of_values(dict(leaves(module.get_config())))

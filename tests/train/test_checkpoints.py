@@ -190,6 +190,13 @@ def test_any_bit_that_flips_in_what_is_read_gives_way_to_the_one_before(folder, 
     assert _restored_step(folder) == 6
 
 
+@pytest.mark.parametrize("text", ["[]", '"text"', '{"item_handlers": 3}'])
+def test_damaged_notes_of_orbax_are_named(folder, text):
+    (folder / "6" / "_CHECKPOINT_METADATA").write_text(text)
+    with pytest.raises(CheckpointError, match="6/_CHECKPOINT_METADATA is damaged"):
+        _restored_step(folder)
+
+
 def test_a_damaged_seal_gives_way_to_the_checkpoint_before(folder, caplog):
     (folder / "9" / SEALS).write_text("[]")
     assert _restored_step(folder) == 6

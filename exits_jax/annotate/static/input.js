@@ -1,6 +1,6 @@
 // Mouse and keys.
 import {
-  accept, app, canEdit, click, escape, fill, finish, flushMove, moveClick, nudge, paint, part,
+  accept, addClass, app, canEdit, click, escape, fill, finish, flushMove, moveClick, nudge, paint, part,
   remove, select, setCategory, setThreshold, setTool, step, takeOver, threshold, turn,
 } from "./main.js";
 import {$, say} from "./panel.js";
@@ -97,7 +97,7 @@ function begin(event, place) {
     const isLocked = app.mode === "review" && !app.selected?.isRepaired;
     if (picked >= 0 && !isLocked) {
       const [x, y] = view.toScreen(app.selected.clicks[picked]);
-      gesture = {kind: "drag", picked, shift: [place[0] - x, place[1] - y], start: place};
+      gesture = {kind: "drag", picked, shift: [place[0] - x, place[1] - y], start: place, spot};
       app.dragged = picked;
     } else {
       app.dragged = null;
@@ -134,13 +134,21 @@ function up() {
   const {view} = app, done = gesture;
   gesture = null;
   $("stage").classList.remove("is-panning");
-  if (done?.kind === "drag") flushMove();
+  if (done?.kind === "drag") drop(done);
   if (done?.kind === "stroke") {
     const {points, radius, value} = view.stroke;
     view.stroke = null;
     paint(points, radius, value);
     view.draw("overlay");
   }
+}
+
+// Two ends of an object may be near each other: what was not dragged is a click.
+function drop({isMoving, spot}) {
+  flushMove();
+  if (isMoving || !(app.selected?.clicks.length < 4)) return;
+  app.dragged = null;
+  click(spot);
 }
 
 function wheel(event) {
@@ -249,10 +257,13 @@ function listKey(event) {
 }
 
 function searchKey(event) {
-  if (event.key === "Enter") {
-    const text = $("search").value.toLowerCase();
+  if (event.key === "Enter" && event.shiftKey) {
+    addClass($("search").value.trim());
+    $("search").value = "";
+  } else if (event.key === "Enter") {
+    const text = $("search").value.trim().toLowerCase();
     const found = app.categories.find(({name}) => name.toLowerCase().includes(text));
-    if (!found) return say(`No class has ${text} in its name.`, true);
+    if (!found) return say(`No class has ${text} in its name; ⇧ Enter adds it.`, true);
     $("search").value = "";
     setCategory(found.id);
   } else if (event.key === "Escape") $("search").value = "";

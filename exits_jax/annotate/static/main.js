@@ -70,7 +70,7 @@ function draw() {
   app.drawn = drawn;
   view.draw(isSame ? "overlay" : "all");
   showObjects(present, selected, categories, select);
-  showClasses(categories, app.category, $("search").value, setCategory);
+  showClasses(categories, app.category, $("search").value, setCategory, addClass);
   showEdit(selected);
   if (isReview()) app.review.show();
 }
@@ -392,6 +392,25 @@ export function setCategory(id) {
   refresh();
 }
 
+// A class that nobody named at the start; the server has it before it is used.
+export async function addClass(name) {
+  if (!name || !canEdit()) return;
+  try {
+    const made = await post("classes", {client: app.client, name});
+    takeClasses([made]);
+    setCategory(made.id);
+    say(`${made.name} is a class now.`);
+  } catch (error) {
+    say(error instanceof Refusal ? error.message : "The server has stopped.", true);
+  }
+}
+
+// Objects share the list, so it is added to.
+function takeClasses(categories) {
+  const known = new Set(app.categories.map(({id}) => id));
+  for (const each of categories) if (!known.has(each.id)) app.categories.push(each);
+}
+
 export function setTool(tool) {
   app.tool = tool;
   $("stage").dataset.tool = tool;
@@ -493,6 +512,7 @@ async function beat() {
     const isBack = app.isLost || state.model.state !== app.model.state;
     Object.assign(app, {isLost: false, model: state.model});
     showModel(app.model, app.mode);
+    takeClasses(state.categories);
     if (!state.writes) {
       const {writes} = await post("writer", {client: app.client});
       if (writes !== app.outbox.canWrite) await setWrites(writes);

@@ -5,6 +5,7 @@ const FIELDS = ["clicks", "category", "rle", "quality", "threshold", "by", "stat
 const START = {
   clicks: [], rle: null, quality: null, threshold: null, by: "", status: "open", seconds: 0,
 };
+const MANY = 4000; // numbers of an outline
 const worker = new Worker1("/static/worker.js");
 
 // Hues that differ, also for those who see few colours: light and dark alternate.
@@ -18,6 +19,19 @@ export const cssOf = (colour) => `rgb(${colour.join(", ")})`;
 
 export const fieldsOf = (object) =>
   structuredClone(Object.fromEntries(FIELDS.map((name) => [name, object[name]])));
+
+// Rings as a path; of n > 1 corners in a row one is kept.
+function pathOf(edges, n) {
+  const path = new Path2D();
+  for (let i = 0; i < edges.length;) {
+    const end = i + 1 + 2 * edges[i++];
+    path.moveTo(edges[i], edges[i + 1]);
+    for (i += 2 * n; i < end; i += 2 * n) path.lineTo(edges[i], edges[i + 1]);
+    path.closePath();
+    i = end;
+  }
+  return path;
+}
 
 export class Objects {
   // send(event) delivers; onChange(object) is called after every change.
@@ -111,13 +125,11 @@ export class Objects {
   }
 
   take(object, {mask, edges, bitmap, area}, colour) {
-    const path = new Path2D();
-    for (let i = 0; i < edges.length;) {
-      const end = i + 1 + 2 * edges[i++];
-      for (path.moveTo(edges[i], edges[i + 1]); i < end; i += 2) path.lineTo(edges[i], edges[i + 1]);
-      path.closePath();
-    }
-    object.drawn = {mask, bitmap, edges: path, rle: object.rle, colour, area};
+    const step = Math.ceil(edges.length / MANY); // large ones are far away, mostly
+    object.drawn = {
+      mask, bitmap, step, rle: object.rle, colour, area, corners: edges.length / 2,
+      edges: pathOf(edges, 1), coarse: step > 1 ? pathOf(edges, step) : null,
+    };
     object.shownAt ||= performance.now();
     this.onChange(object);
   }

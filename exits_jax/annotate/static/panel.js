@@ -8,14 +8,36 @@ export function say(text, isBad = false) {
   $("progress").classList.toggle("is-bad", isBad);
 }
 
-function item(parts, {isSelected, label, onPick}) {
+function item(parts, label) {
   const made = document.createElement("li");
   made.setAttribute("role", "option");
-  made.setAttribute("aria-selected", String(isSelected));
   made.setAttribute("aria-label", label);
   made.append(...parts);
-  made.addEventListener("click", onPick);
   return made;
+}
+
+// A row is made only where it says something new: a list may have hundreds.
+function showRows(list, rows) {
+  let isNew = list.children.length !== rows.length, picked = null;
+  rows.forEach(({says, make, isSelected, onPick}, place) => {
+    let row = list.children[place];
+    if (row?.says !== says) {
+      const made = make();
+      made.says = says;
+      if (row) row.replaceWith(made);
+      else list.append(made);
+      row = made;
+      isNew = true;
+    }
+    row.onclick = onPick || null;
+    if (isSelected !== undefined && row.ariaSelected !== String(isSelected)) {
+      row.setAttribute("aria-selected", String(isSelected));
+      isNew = true;
+    }
+    if (isSelected) picked = row;
+  });
+  while (list.children.length > rows.length) list.lastChild.remove();
+  if (isNew) picked?.scrollIntoView({block: "nearest"});
 }
 
 function span(kind, text, colour) {
@@ -47,51 +69,55 @@ export function showObjects(objects, selected, categories, onPick) {
     const score = object.quality ? object.quality.score.toFixed(2) : "";
     const hits = object.quality?.click_hit;
     const hit = hits ? `${hits.reduce((sum, one) => sum + one, 0)}/4` : "";
-    const row = item(
-      [
-        span("number", String(number + 1)),
-        span("dot", "", colourOf(places.get(object.category) ?? 0)),
-        span("grow", name),
-        span("number", score),
-        span("number", hit),
-        span("mark", mark),
-      ],
-      {
-        isSelected: object === selected,
-        label: `${number + 1}, ${name}, ${state}${score && `, score ${score}`}`,
-        onPick: () => onPick(object),
-      },
-    );
-    row.title = state;
-    return row;
+    const place = places.get(object.category) ?? 0;
+    const make = () => {
+      const row = item(
+        [
+          span("number", String(number + 1)),
+          span("dot", "", colourOf(place)),
+          span("grow", name),
+          span("number", score),
+          span("number", hit),
+          span("mark", mark),
+        ],
+        `${number + 1}, ${name}, ${state}${score && `, score ${score}`}`,
+      );
+      row.title = state;
+      return row;
+    };
+    const says = JSON.stringify([place, name, score, hit, mark, state]);
+    return {says, make, isSelected: object === selected, onPick: () => onPick(object)};
   });
   if (!rows.length) {
-    const none = span("empty", "Click the outermost points of an object.");
-    const row = document.createElement("li");
-    row.className = "empty";
-    row.append(none);
-    rows.push(row);
+    const make = () => {
+      const row = document.createElement("li");
+      row.className = "empty";
+      row.append(span("empty", "Click the outermost points of an object."));
+      return row;
+    };
+    rows.push({says: "", make});
   }
-  $("objects").replaceChildren(...rows);
-  rows[objects.indexOf(selected)]?.scrollIntoView({block: "nearest"});
+  showRows($("objects"), rows);
   const done = objects.filter(({status}) => status === "done").length;
   $("count").textContent = `${done} done`;
 }
 
-export function showClasses(categories, current, filter, onPick) {
+export function showClasses(categories, current, filter, onPick, onAdd) {
   const rows = [];
+  filter = filter.trim();
   categories.forEach(({id, name}, place) => {
     if (filter && !name.toLowerCase().includes(filter.toLowerCase())) return;
     const key = place < 10 ? String((place + 1) % 10) : "";
-    rows.push(
-      item(
-        [span("dot", "", colourOf(place)), span("grow", name), span("number", key)],
-        {isSelected: id === current, label: name, onPick: () => onPick(id)},
-      ),
-    );
+    const make = () =>
+      item([span("dot", "", colourOf(place)), span("grow", name), span("number", key)], name);
+    const says = JSON.stringify([place, name]);
+    rows.push({says, make, isSelected: id === current, onPick: () => onPick(id)});
   });
-  $("classes").replaceChildren(...rows);
-  rows.find((row) => row.ariaSelected === "true")?.scrollIntoView({block: "nearest"});
+  if (filter && !categories.some(({name}) => name === filter)) {
+    const make = () => item([span("grow", `add ${filter}`), span("number", "⇧ ⏎")], `add the class ${filter}`);
+    rows.push({says: `+${filter}`, make, isSelected: false, onPick: () => onAdd(filter)});
+  }
+  showRows($("classes"), rows);
 }
 
 export function showSaved({state, waiting, message, savedAt}) {
@@ -123,7 +149,7 @@ export function showModel(model, mode) {
   pill.dataset.state = model.state === "ready" ? "saved" : model.state;
   const seconds = model.seconds >= 0.5 ? `, ${model.seconds.toFixed(1)} s an object` : "";
   pill.textContent = {
-    none: mode === "points" ? "clicks only" : "no model: clicks now, masks later",
+    none: {points: "clicks only", review: "no model"}[mode] || "no model: clicks now, masks later",
     loading: "model loading",
     ready: `${(model.name || "").split("/").pop()}, threshold ${model.threshold}${seconds}`,
     error: "no model",
@@ -137,7 +163,7 @@ export function showCommands(commands, text) {
   for (const [title, command] of commands) {
     const heading = document.createElement("h2"), code = document.createElement("pre");
     heading.textContent = title;
-    code.textContent = command;
+    code.textContent = command.length < 90 ? command : command.replaceAll(" --", " \\\n    --");
     parts.push(heading, code);
   }
   $("commands").replaceChildren(...parts);

@@ -1,7 +1,7 @@
 // The two canvases: the picture with its masks below, clicks and pointer above.
 // Clicks count from (0, 0), the centre of the first pixel; edges of pixels are at ±0.5.
 
-const MAX_SCALE = 64, HANDLE = 7, DARK = "rgba(10, 12, 16, 0.85)", LIGHT = "#fff";
+const MAX_SCALE = 64, HANDLE = 7, MAX_CORNERS = 4000, DARK = "rgba(10, 12, 16, 0.85)", LIGHT = "#fff";
 
 export class View {
   constructor(base, overlay) {
@@ -131,10 +131,15 @@ export class View {
     context.drawImage(this.layered(), 0, 0);
     if (this.areMasksHidden) return;
     this.placed(context);
-    for (const each of this.shown) if (each.isSelected) this.drawMask(context, each);
+    for (const each of this.shown) {
+      if (!each.isSelected) continue;
+      this.drawTint(context, each);
+      this.drawOutline(context, each);
+    }
   }
 
   // The image with the masks that are not selected; new ones are added to what is there.
+  // Outlines take the longest: of many, some are left to the next frame.
   layered() {
     const others = this.areMasksHidden ? [] : this.shown.filter((each) => !each.isSelected);
     const {scale, left, top, ratio} = this;
@@ -156,27 +161,39 @@ export class View {
       context.imageSmoothingEnabled = scale * ratio < 2;
       const isSmall = small && scale * ratio * bitmap.width <= small.width;
       context.drawImage(isSmall ? small : bitmap, 0, 0, bitmap.width, bitmap.height);
+      this.outlined = 0;
     }
     this.placed(context);
-    for (const each of others.slice(isMore ? known.length : 0)) this.drawMask(context, each);
+    for (const each of others.slice(isMore ? known.length : 0)) this.drawTint(context, each);
+    for (let left = MAX_CORNERS; left > 0 && this.outlined < others.length;) {
+      left -= this.drawOutline(context, others[this.outlined++]);
+    }
+    if (this.outlined < others.length) requestAnimationFrame(() => this.draw());
     this.known = others.map(({edges}) => edges);
     this.frameOfLayer = frame;
     this.pictureOfLayer = this.picture;
     return layer;
   }
 
-  drawMask(context, {edges, bitmap, mask, colour, isSelected}) {
+  drawTint(context, {bitmap, mask, isSelected}) {
     if (!bitmap) return;
     context.globalAlpha = isSelected ? 0.42 : 0.28;
     context.imageSmoothingEnabled = this.scale < 1;
     context.drawImage(bitmap, mask.x, mask.y, mask.w, mask.h);
     context.globalAlpha = 1;
-    context.lineJoin = "round";
+  }
+
+  // Returns how many corners it took.
+  drawOutline(context, {edges, coarse, step, corners, bitmap, colour, isSelected}) {
+    if (!bitmap) return 0;
+    const isFar = coarse && this.scale * this.ratio * step < 2;
+    context.lineJoin = "miter"; // of right angles; half the work of round ones
     for (const [style, width] of [[DARK, 3.2], [colour, isSelected ? 1.8 : 1.2]]) {
       context.strokeStyle = style;
       context.lineWidth = width / this.scale;
-      context.stroke(edges);
+      context.stroke(isFar ? coarse : edges);
     }
+    return isFar ? corners / step : corners;
   }
 
   drawOverlay() {
