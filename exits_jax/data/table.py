@@ -120,7 +120,8 @@ class Instances(Sequence[Instance]):
         Args:
             folder: Where to write.
             inside: A folder that may be moved together with the columns: paths below
-                it are written relative to them.
+                it are written relative to them. With none, paths that were relative
+                to where the columns lay are written as they lead there.
 
         Raises:
             FileExistsError: Other columns lie there, of which some would stay.
@@ -129,8 +130,10 @@ class Instances(Sequence[Instance]):
         if any(Path(folder).glob("*.npy")):
             raise FileExistsError(f"{folder} already holds columns of objects.")
         columns = dict(self._columns)
+        paths: Sequence[str | list] = list(self.paths)
         if inside is not None:
-            columns |= _pack("paths", _relative(self.paths, Path(folder), inside))
+            paths = _relative(self.paths, Path(folder), inside)
+        columns |= _pack("paths", paths)
         for name, column in columns.items():
             np.save(Path(folder) / f"{name}.npy", column)
         return _open(Path(folder), self._images)

@@ -256,3 +256,12 @@ def test_paths_take_every_index_that_a_list_takes():
     assert columns.paths[::-1] == names[::-1]
     with pytest.raises(IndexError):
         columns.paths[3]
+
+
+def test_paths_below_a_workdir_lead_there_from_a_copy_of_some_rows(tmp_path):
+    """As of drawn scenes, whose rows are copied for worker processes."""
+    image = tmp_path / "run" / "scenes" / "1.png"
+    whole = Instances.of([example(1)._replace(image_path=str(image)), example(2)])
+    kept = whole.save(tmp_path / "run" / "columns", inside=tmp_path / "run")
+    chosen = kept.select(np.array([0])).save(tmp_path / "elsewhere" / "copy")
+    assert chosen[0].image_path == str(image)
