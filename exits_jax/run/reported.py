@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +25,10 @@ from exits_jax.files.words import fail, lines
 from exits_jax.run.check_weights import WeightsError
 from exits_jax.run.child import ChildEnded
 from exits_jax.run.workdir import ConfigError
+from exits_jax.train import termination
 from exits_jax.train.checkpoints import CheckpointError
 from exits_jax.train.device_errors import explain
+from exits_jax.train.leaving import leave
 from exits_jax.train.loop import InputChanged
 from exits_jax.train.progress import is_for_stderr
 from exits_jax.train.stopping import Preempted
@@ -67,12 +68,14 @@ def status_of(action: Callable[[], object]) -> int:
     except Preempted as error:
         return fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
     except Stopped as error:
-        return _left(fail(error, TRY_AGAIN))
+        return _left(
+            fail(error, TRY_AGAIN), wait_s=termination.GRACE_S + termination.MARGIN_S
+        )
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         said = explain(error)  # a lost process comes as a ValueError too
         if said is None:
             raise
-        return _left(fail(said, FAILED))
+        return _left(fail(said, FAILED), wait_s=0.0)
     except OSError as error:
         return fail(_of_storage(error), BAD_INPUT)
     except KeyboardInterrupt:
@@ -80,14 +83,10 @@ def status_of(action: Callable[[], object]) -> int:
     return OK
 
 
-def _left(status: int) -> int:
-    """The status; of several processes this one ends with it now.
-
-    An orderly end would wait for the others, then abort with a trace.
-    """
+def _left(status: int, *, wait_s: float) -> int:
+    """The status; of several processes this one ends with it now, see `leave`."""
     if jax.process_count() > 1:
-        sys.stderr.flush()
-        os._exit(status)
+        leave(status, wait_s=wait_s)
     return status
 
 

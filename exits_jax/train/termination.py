@@ -16,8 +16,10 @@ from collections.abc import Iterator
 import jax
 
 from exits_jax.exit_status import TRY_AGAIN
+from exits_jax.train.leaving import leave
 
 GRACE_S = 10.0  # for what is under way, as a compilation, that takes no exception
+MARGIN_S = 2.0  # that the first of several processes waits longer
 _WORDS = "Asked to stop (SIGTERM). Run the same command again to go on."
 _runtimes: list[ctypes.Array] = []  # handlers of the runtime of several processes
 
@@ -94,7 +96,7 @@ def _watch(reader: int, handler: object) -> None:
             time.sleep(GRACE_S)
             if signal.getsignal(signal.SIGTERM) is handler:
                 print(f"error: {_WORDS}", file=sys.stderr, flush=True)
-                os._exit(TRY_AGAIN)
+                leave(TRY_AGAIN, wait_s=MARGIN_S)
 
 
 def _action() -> ctypes.Array:

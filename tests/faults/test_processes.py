@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from exits_jax import exit_status
 from tests.faults import commands
 from tests.faults.damage import back_to
 from tests.support import toy
-from tests.support.processes import FAST_COMPILE, finish_all
+from tests.support.processes import FAST_COMPILE, finish_all, free_port
 from tests.support.runs import whole_run as whole_run
 from tests.support.waiting import wait_until
 
@@ -53,6 +55,48 @@ def test_sigterm_to_both_ends_their_labelling(dataset, whole_run, tmp_path):
     assert [status for status, _ in ends] == [exit_status.TRY_AGAIN] * 2, ends
     for _, said in ends:
         assert "Asked to stop (SIGTERM)" in said and "Traceback" not in said
+
+
+LONG = """
+import hashlib, sys, time
+import jax
+port, number = sys.argv[1:]
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(number))
+from exits_jax.run.reported import status_of
+from exits_jax.train import termination
+termination.GRACE_S = 4.0
+def act():
+    jax.devices()
+    print("begun", flush=True)
+    if number == "0":
+        time.sleep(600)
+    hashlib.pbkdf2_hmac("md5", b"", b"", 2**31 - 1)
+
+sys.exit(status_of(act))
+"""
+
+
+def test_the_first_process_leaves_after_one_that_takes_no_exception():
+    """Else the runtime would abort that one long before its time is over."""
+    port = free_port()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LONG, str(port), str(number)],
+            cwd=toy.ROOT,
+            env=toy.environment(1),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for process in started:
+        while process.stdout and process.stdout.readline() != "begun\n":
+            assert process.poll() is None
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+    ends = finish_all(started)
+    assert [status for status, _ in ends] == [exit_status.TRY_AGAIN] * 2, ends
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,13 @@ from tests.support.waiting import CEILING_S
 FAST_COMPILE = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def start_processes(
     flags: list[str],
     *,
@@ -23,9 +30,7 @@ def start_processes(
 
     stdout and stderr of each go to one pipe. A process alone joins no one.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = toy.environment(devices) | (env or {})
 
     def start(number: int) -> subprocess.Popen:
