@@ -48,7 +48,7 @@ def load_plain_pickle(data: bytes, name: str) -> Any:
         AnnotationError: It names something else (E401) or is damaged (E101).
     """
     try:
-        return _Machine(len(data)).run(data)
+        return _Machine(2 * len(data)).run(data)
     except AnnotationError as error:
         problem = error.problems[0]
         raise fault(problem.code, f"{name} {problem.message}") from None
@@ -80,7 +80,9 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._notes: dict[int, Any] = {}
-        self._room = room  # bytes that calls may still copy: those of the pickle
+        # Bytes that calls may still copy: those of the pickle twice, as protocols up to
+        # 2 first make the bytes of an array from a text, then its values from them.
+        self._room = room
 
     def run(self, data: bytes) -> Any:
         """What the instructions leave."""

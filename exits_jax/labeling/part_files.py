@@ -9,7 +9,7 @@ import hashlib
 import json
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from exits_jax.run.workdir import ConfigError
 
 FORMAT = 3
 UNREADABLE = ("E110", "E111", "E113", "E114")  # codes of images that gave no crop
+_CHANGED = "it was changed since it was written"
 _MAX_HEADER = 2**16  # characters; a file without line breaks is not read whole
 
 
@@ -74,11 +75,16 @@ def part_size(config: mlc.ConfigDict) -> int:
     return -(-config.generate.part_size // batch) * batch
 
 
-def find_kept(parts: Parts) -> set[int]:
+def find_kept(parts: Parts, own: Collection[int] | None = None) -> set[int]:
     """The parts that an earlier run finished and that this one need not make again.
 
     Parts with objects whose images could not be read are made again: the images may
     be back.
+
+    Args:
+        parts: Which there may be.
+        own: Those that are read to their ends, so that a damaged one is told before
+            others are made; None: all. Of the rest the lengths are looked at.
 
     Raises:
         ConfigError: If a file was made with other settings or is broken; says what
@@ -91,6 +97,8 @@ def find_kept(parts: Parts) -> set[int]:
             _refuse_unexpected(parts, path)
         part = expected[path]
         header = _checked_header(parts, part)
+        if own is None or part in own:
+            _refuse_changed(path, header)
         if not header.num_unreadable:
             kept.add(part)
     return kept
@@ -141,6 +149,8 @@ def read_parts(
 ) -> Iterator[tuple[int, Outcome]]:
     """The outcomes of all parts in order, one line in memory at a time.
 
+    That a part is not what was written is known when its last line is read.
+
     Args:
         parts: Whose files are all there.
         positions: Place of each object of the split among the annotations.
@@ -157,7 +167,7 @@ def read_parts(
             continue
         rows = parts.rows(part)
         wanted = positions[rows.start : rows.stop]
-        for position, outcome in _read_lines(parts.path(part), wanted):
+        for position, outcome in _read_lines(parts.path(part), wanted, header.sha256):
             is_lost = isinstance(outcome, Problem) and outcome.code in UNREADABLE
             if is_lost or not unreadable_only:
                 yield position, outcome
@@ -200,6 +210,8 @@ def _checked_header(parts: Parts, part: int) -> Header:
             f"{path} is missing, so no mask was written. Run the same command again "
             "to make it; all processes must see the same workdir."
         ) from None
+    except ConfigError:  # of another version
+        raise
     except ValueError as error:
         raise _broken(path, f"its first line is not a header: {error}") from error
     found, wanted = header.made_by, _made_by(parts, part)
@@ -218,19 +230,29 @@ def _checked_header(parts: Parts, part: int) -> Header:
     num_bytes = path.stat().st_size - offset
     if num_bytes != header.num_bytes:
         raise _broken(path, f"it holds {num_bytes} of {header.num_bytes} bytes")
-    with path.open("rb") as file:
-        file.seek(offset)
-        if hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
-            raise _broken(path, "it was changed since it was written")
     return header
 
 
+def _refuse_changed(path: Path, header: Header) -> None:
+    """Raises ConfigError if the lines below a header are not those it was made for."""
+    with path.open("rb") as file:
+        next(file)  # the header
+        if hashlib.file_digest(file, "sha256").hexdigest() != header.sha256:
+            raise _broken(path, _CHANGED)
+
+
 def _read_header(path: Path) -> tuple[Header, int]:
-    """The header and the bytes of its line; ValueError if it is none."""
+    """The header and the bytes of its line; ValueError if it is none.
+
+    Raises:
+        ConfigError: If it has another format than those of this version.
+    """
     with path.open("rb") as file:
         line = file.readline(_MAX_HEADER)
     try:
-        header = Header(**json.loads(line))
+        fields = json.loads(line)
+        _refuse_other_format(path, fields)
+        header = Header(**fields)
     except TypeError as error:
         raise ValueError(str(error)) from error
     kinds = (dict, int, int, str)
@@ -239,11 +261,26 @@ def _read_header(path: Path) -> tuple[Header, int]:
     return header, len(line)
 
 
+def _refuse_other_format(path: Path, fields: Any) -> None:
+    """Raises ConfigError for a header that another version wrote."""
+    made_by = fields.get("made_by") if isinstance(fields, dict) else None
+    found = made_by.get("format") if isinstance(made_by, dict) else None
+    if type(found) is not int or found == FORMAT:
+        return
+    which = "an earlier" if found < FORMAT else "a later"
+    raise ConfigError(
+        f"{path} was made by {which} version of exits_jax, whose parts this one does "
+        f"not go on from. Remove {path.parent} to make all masks again."
+    )
+
+
 def _refuse_unexpected(parts: Parts, path: Path) -> None:
     """Raises for a file with a name that no part of this run has."""
     try:
         found = _read_header(path)[0].made_by
         was = f"one of {found['parts']} parts that were divided differently"
+    except ConfigError:
+        raise
     except (ValueError, KeyError):
         was = "no part file of this version"
     raise ConfigError(
@@ -254,13 +291,17 @@ def _refuse_unexpected(parts: Parts, path: Path) -> None:
     )
 
 
-def _read_lines(path: Path, positions: np.ndarray) -> Iterator[tuple[int, Outcome]]:
+def _read_lines(
+    path: Path, positions: np.ndarray, sha256: str
+) -> Iterator[tuple[int, Outcome]]:
     """The outcomes of a part, which must be those of the given places."""
+    digest = hashlib.sha256()
     kinds = {"PseudoInstance": PseudoInstance, "Problem": Problem}
     with path.open("rb") as file:
         next(file)  # the header
         count = 0
         for line in file:
+            digest.update(line)
             try:
                 position, kind, fields = json.loads(line)
                 outcome = kinds[kind](**fields)
@@ -274,6 +315,8 @@ def _read_lines(path: Path, positions: np.ndarray) -> Iterator[tuple[int, Outcom
             yield position, outcome
     if count < len(positions):
         raise _broken(path, f"it holds {count} of {len(positions)} objects")
+    if digest.hexdigest() != sha256:
+        raise _broken(path, _CHANGED)
 
 
 def _broken(path: Path, why: str) -> ConfigError:

@@ -130,11 +130,11 @@ def make_parts(
     """
     name = f"generate {parts.split}"
     remove_drafts(parts, process, num_processes)
-    kept = find_kept(parts)
+    mine = parts.of_process(process, num_processes)
+    kept = find_kept(parts, mine)
     if kept:
         text = "%s: %d of %d parts were made before and are kept"
         _logger.info(text, name, len(kept), parts.num_parts)
-    mine = parts.of_process(process, num_processes)
     missing = [part for part in mine if part not in kept]
     if not missing:
         return

@@ -43,14 +43,20 @@ def stamp(path: Path) -> dict[str, Any]:
 
 
 def sample_images(workdir: Workdir, instances: Instances) -> list[list[Any]]:
-    """What tells whether the images of a split are still the same."""
+    """What tells whether the images of a split are still the same.
+
+    Images that `data.on_bad` left out are in the table, too, and may not be readable.
+    """
     count = len(instances.paths)
     rows = np.unique(np.linspace(0, count - 1, min(count, NUM_IMAGES)).round())
     found = []
     for row in map(int, rows):
         path = Path(instances.paths[row])
         height, width = instances.image_sizes[row].tolist()
-        seal = (path.stat().st_size, _of_blocks(path, _END, 2))
+        try:
+            seal = (path.stat().st_size, _of_blocks(path, _END, 2))
+        except OSError:
+            continue
         found.append(list(_Image(workdir.keep(path), (height, width), *seal)))
     return found
 

@@ -140,6 +140,13 @@ def test_numbers_and_arrays_of_numpy_are_data_too(path, protocol):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_list_that_is_nearly_all_one_array_is_read(path, protocol):
+    counts = np.frombuffer(b"5" * 9000, np.uint8)
+    write_pickle(path, [entry(7, rle={"size": [6, 8], "counts": counts})], protocol)
+    assert read_object_ids(path) == {7}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_names_of_older_numpy_are_known(path, protocol):
     new = pickle.dumps([entry(np.int64(7), box=np.arange(4.0))], protocol)
     shift = len("numpy._core") - len("numpy.core")

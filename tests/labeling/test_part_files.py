@@ -181,6 +181,39 @@ def test_a_part_of_which_one_letter_changed_is_refused(tmp_path):
         find_kept(parts)
 
 
+def test_a_part_of_which_a_number_changed_is_refused_at_the_end_of_its_lines(tmp_path):
+    parts = some_parts(tmp_path)
+    write(parts, 0, 1, 2)
+    edit(parts.path(1), lambda lines: [*lines[:3], lines[3].replace("0.5,", "0.6,")])
+    with pytest.raises(ConfigError, match="00001-of-00003.jsonl is broken: it was ch"):
+        list(read_parts(parts, POSITIONS))
+
+
+def test_only_the_parts_of_the_own_process_are_read_to_their_ends(tmp_path):
+    parts = some_parts(tmp_path)
+    write(parts, 0, 1, 2)
+    edit(parts.path(1), lambda lines: [*lines[:3], lines[3].replace("0.5,", "0.6,")])
+    assert find_kept(parts, parts.of_process(0, 2)) == {0, 1, 2}
+    with pytest.raises(ConfigError, match="jsonl is broken: it was changed since"):
+        find_kept(parts, parts.of_process(1, 2))
+
+
+@pytest.mark.parametrize(("format", "which"), [(2, "an earlier"), (4, "a later")])
+def test_parts_of_another_version_are_named_so_with_their_folder(
+    tmp_path, format, which
+):
+    parts = some_parts(tmp_path)
+    write(parts, 0)
+    header = json.loads(parts.path(0).read_text().partition("\n")[0])
+    header["made_by"]["format"] = format
+    del header["sha256"]
+    edit(parts.path(0), lambda lines: [json.dumps(header) + "\n", *lines[1:]])
+    for other in (parts, parts._replace(size=2)):
+        with pytest.raises(ConfigError, match=f"by {which} version") as caught:
+            find_kept(other)
+        assert f"Remove {parts.folder} to make all masks again" in str(caught.value)
+
+
 def test_lines_that_are_not_the_objects_of_the_part_are_refused(tmp_path):
     parts = some_parts(tmp_path)
     write(parts, 0, 1, 2)

@@ -1,14 +1,19 @@
 """Data that are not those that were prepared."""
 
+import errno
 import os
 import shutil
+from pathlib import Path
 
+import ml_collections as mlc
 import numpy as np
 import pytest
 from PIL import Image
 
 from exits_jax import exit_status, main
-from exits_jax.run.identity import refuse_changed, refuse_other
+from exits_jax.data.table import Instances
+from exits_jax.run.identity import refuse_changed, refuse_other, sample_images, stamp
+from exits_jax.run.prepared import columns_folder
 from exits_jax.run.workdir import ConfigError, Workdir
 from tests.support import toy
 
@@ -70,6 +75,23 @@ def test_every_phase_refuses_them(folder, capsys):
         assert "1 of 8 images that were looked at" in capsys.readouterr().err
 
 
+def test_an_image_that_cannot_be_opened_is_not_in_the_sample(folder, monkeypatch):
+    """As one without permission, which `prepare` has skipped."""
+    workdir = Workdir(folder / "run")
+    objects = Instances.open(columns_folder(workdir, "train"))
+    real = Path.open
+
+    def refuse(path, *args, **options):
+        if path.name == "0002.jpg":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    found = [path for path, *_ in sample_images(workdir, objects)]
+    assert len(found) == 7
+    assert not any(path.endswith("0002.jpg") for path in found)
+
+
 @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), None])
 def test_images_that_are_gone_or_broken_are_no_other_images(folder, spoil):
     path = folder / "images" / "0002.jpg"
@@ -87,7 +109,24 @@ def test_annotations_of_the_same_size_and_time_are_told_apart(folder):
         refuse_changed(Workdir(folder / "run"))
 
 
-def test_a_change_between_the_blocks_is_noticed_by_who_reads_all(folder):
+def test_a_change_between_the_blocks_is_noticed_by_who_reads_all(tmp_path):
+    path = tmp_path / "large.json"
+    data = bytearray(2**21)  # 16 blocks of 64 KB, as far from each other
+    path.write_bytes(data)
+    workdir = Workdir(tmp_path / "run")
+    workdir.path.mkdir()
+    workdir.start("prepare", mlc.ConfigDict(), ())
+    workdir.finish(
+        "prepare", sources={"train": str(path)}, stamps={"train": stamp(path)}
+    )
+    data[2**16 + 2**15] = 1
+    _same_size_and_time(path, bytes(data))
+    refuse_changed(workdir)
+    with pytest.raises(ConfigError, match="large.json does not hold any more"):
+        refuse_other(workdir, "train")
+
+
+def test_annotations_that_were_replaced_are_noticed_by_who_reads_them(folder):
     path = folder / "annotations.json"
     _same_size_and_time(path, path.read_bytes().replace(b"ellipses", b"ellipsis", 1))
     with pytest.raises(ConfigError, match="annotations.json does not hold any more"):
