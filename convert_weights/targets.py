@@ -102,7 +102,8 @@ def write_folder(
         OSError: The disk is full or the folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
+    names = rf"\.{re.escape(path.name)}\.(\d+)\.tmp"
+    remove_leftovers(path.parent, names, folders=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_safetensors(temporary / "model.safetensors", tensors, metadata)

@@ -46,7 +46,8 @@ def building(out: str | Path) -> Iterator[Path]:
     out = Path(os.path.realpath(out))
     check_replaceable(out)
     ends = "new|old" if out.exists() else "new"  # the old one may be all there is
-    remove_leftovers(out.parent, rf"\.{re.escape(out.name)}\.(\d+)\.(?:{ends})")
+    names = rf"\.{re.escape(out.name)}\.(\d+)\.(?:{ends})"
+    remove_leftovers(out.parent, names, folders=True)
     new = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+DRAFT = ".exits-tmp"  # end of the names of what is being written; nobody else has it
+
 
 @contextlib.contextmanager
 def whole_path(path: str | Path) -> Iterator[Path]:
@@ -22,7 +24,7 @@ def whole_path(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no regular file and is not replaced", str(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
         yield temporary
         with temporary.open("rb") as file:

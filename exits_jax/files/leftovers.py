@@ -5,17 +5,21 @@ import re
 import shutil
 from pathlib import Path
 
-# As `whole_path` names its files: ".NAME.PID", where NAME has an ending.
-WHOLE_PATH = r"\..+\.[a-z]+\.(\d+)"
+from exits_jax.files.atomic import DRAFT
+
+WHOLE_PATH = rf"\..+\.(\d+){re.escape(DRAFT)}"  # as `whole_path` names its files
 
 
-def remove_leftovers(folder: Path, pattern: str = WHOLE_PATH) -> None:
-    """Removes files and folders under names of our own whose process is gone.
+def remove_leftovers(
+    folder: Path, pattern: str = WHOLE_PATH, *, folders: bool = False
+) -> None:
+    """Removes files under names of our own whose process is gone.
 
     Args:
         folder: Where to look; not below it. It need not exist.
         pattern: A regular expression of whole names; its group is the number of the
             process that wrote there, on this machine.
+        folders: Removes folders of such names, too, with all that is in them.
     """
     try:
         names = [entry.name for entry in os.scandir(folder)]
@@ -27,7 +31,8 @@ def remove_leftovers(folder: Path, pattern: str = WHOLE_PATH) -> None:
             continue
         path = folder / name
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            if folders:
+                shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 

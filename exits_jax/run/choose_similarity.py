@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 
-from exits_jax.batch import Batch, map_fields
+from exits_jax.batch import Batch
 from exits_jax.data.batches import train_batches
 from exits_jax.data.table import Instances
 from exits_jax.files.json_files import write_json
@@ -93,16 +94,13 @@ def select_similarity(
         batches, name, total=num_steps, unit="batch", warm_up=1, doing="compiling"
     ):
         rows.pop("student_image", None)
-        rows = map_fields(partial(readable, is_whole=rows["valid"]), rows)
         for key, values in measure(placed, shard_batch(mesh, rows)).items():
             sums[key].append(np.asarray(values))
     table = [
         {
             "layers": list(layers),
             "num_hops": num_hops,
-            **dict(
-                zip(("check", "empty", "fg", "bg"), np.mean(values, axis=0).tolist())
-            ),
+            **dict(zip(("check", "empty", "fg", "bg"), mean_of_batches(values))),
         }
         for (layers, num_hops), values in sums.items()
     ]
@@ -113,16 +111,28 @@ def select_similarity(
     return choice
 
 
-def readable(values: np.ndarray, *, is_whole: np.ndarray) -> np.ndarray:
-    """The rows of a batch, with the first whole one in place of unreadable ones."""
-    if is_whole.all():
-        return values
-    if not is_whole.any():
+def mean_of_batches(values: Sequence[np.ndarray]) -> list[float]:
+    """Means of batches, of those that have a readable crop.
+
+    Args:
+        values: Of each batch the means, and last the share of readable crops; the same
+            in every process.
+
+    Raises:
+        TooManyUnreadable: If no batch has one; in every process, or those that go on
+            would wait for ever.
+    """
+    found = [value[:-1] for value in values if value[-1] > 0]
+    if not found:
         raise TooManyUnreadable(
-            "similarity.select: no image of a batch can be read any more."
+            "similarity.select: none of its images can be read any more."
         )
-    places = np.where(is_whole, np.arange(len(values)), np.argmax(is_whole))
-    return values[places]
+    return np.mean(found, axis=0).tolist()
+
+
+def mean_of_crops(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean over the crops of a batch whose image could be read; NaN without any."""
+    return jnp.mean(jnp.where(valid, values * 1.0, 0)) * (valid.size / valid.sum())
 
 
 def _measure(
@@ -136,8 +146,11 @@ def _measure(
     stats,
     patch_size: int,
 ) -> dict[tuple, jax.Array]:
-    """Per candidate: held-out check, empty crops, share of labeled FG and BG points."""
-    encoder = bind(graph, params)
+    """Per candidate: held-out check, empty crops, share of labeled FG and BG points.
+
+    Each is a mean over the readable crops of all processes; last comes their share.
+    """
+    encoder, valid = bind(graph, params), batch["valid"]
     image = normalise(batch["image"], stats)
     initial = batch_points(batch, options=options, patch_size=patch_size)
     cells = seed_cells(
@@ -171,7 +184,9 @@ def _measure(
                 pseudo.fg.sum(axis=1) / in_box,
                 pseudo.bg.sum(axis=1) / in_box,
             )
-            found[layers, num_hops] = jnp.stack([jnp.mean(x * 1.0) for x in shares])
+            found[layers, num_hops] = jnp.stack(
+                [*(mean_of_crops(x, valid) for x in shares), valid.mean()]
+            )
     return found
 
 
