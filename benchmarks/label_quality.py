@@ -11,6 +11,7 @@ the clicks. Prints one table and writes `label_quality.json` into WORKDIR.
 
 import copy
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from benchmarks.common.configuration import given, other_words
+from exits_jax.data.table import Instances
 from exits_jax.evaluation.iou import Summary, format_table
 from exits_jax.files.json_files import write_json
 from exits_jax.main import PHASES, log_to
 from exits_jax.run.check_config import check_config
+from exits_jax.run.prepared import columns_folder
 from exits_jax.run.workdir import ConfigError, Workdir
 
 SHARED = (
@@ -64,8 +67,7 @@ def main(_) -> None:
     check_config(baseline_config)
     theirs.open(baseline_config)
     log_to(theirs)
-    for name in shared_files(config):
-        _copy(ours / name, theirs / name)
+    take_over(config, ours, theirs)
     for run in PHASES.values():
         run(baseline_config, theirs)
     exits, baseline = (
@@ -109,6 +111,30 @@ def shared_files(config: mlc.ConfigDict) -> tuple[str, ...]:
     """
     is_alike = config.get("prompt") == baseline_of(config).get("prompt")
     return (*SHARED, START) if is_alike else SHARED
+
+
+def take_over(config: mlc.ConfigDict, ours: Workdir, theirs: Workdir) -> None:
+    """Gives the baseline what a run has before it trains.
+
+    Files that were shared are copied; what else of the data lies in the folder of the
+    run, as imported annotations and images do, is linked.
+    """
+    for name in shared_files(config):
+        _copy(ours / name, theirs / name)
+    for name in _data_inside(ours):
+        if not (theirs / name).exists():
+            (theirs / name).symlink_to(os.path.abspath(ours / name))
+
+
+def _data_inside(workdir: Workdir) -> list[str]:
+    """What the data of a run lie in or are, of the names right inside its folder."""
+    facts, top = workdir.facts("prepare"), os.path.abspath(workdir.path)
+    kept = [*facts["sources"].values(), *facts.get("images", {}).values()]
+    paths = {str(workdir.find(path)) for path in kept}
+    for split in facts["sources"]:
+        paths.update(Instances.open(columns_folder(workdir, split)).paths)
+    below = (os.path.relpath(path, top) for path in paths)
+    return sorted({Path(path).parts[0] for path in below if path != "."} - {".."})
 
 
 def groups_of(found: dict[str, Any]) -> Summary:

@@ -30,15 +30,19 @@ def read_run(
         checkpoint.
 
     Raises:
-        SourceError: The phase train is not finished or has no such weights, or the run
-            has no generator of its own, or averages two.
+        SourceError: The phase train is not finished or has no such weights, the run
+            has no generator of its own, or averages two, or its files are damaged.
     """
     from exits_jax.cli.config_files import read_record
     from exits_jax.labeling.model_source import INFERENCE, find_model, inference_fields
     from exits_jax.models.weights import flatten
     from exits_jax.run.from_config import encoder_config, trains_generator
+    from exits_jax.train.checkpoints import CheckpointError
 
-    config = read_record(workdir / "config.json").config
+    try:
+        config = read_record(workdir / "config.json").config
+    except ValueError as error:
+        raise SourceError(str(error)) from None
     if not trains_generator(config):
         raise SourceError(f"{workdir}: this run trains no generator of its own.")
     weights = weights or config.generate.weights
@@ -49,7 +53,7 @@ def read_run(
         )
     try:
         model = find_model(str(workdir), weights=weights)
-    except (FileNotFoundError, ValueError) as error:
+    except (CheckpointError, FileNotFoundError, ValueError) as error:
         raise SourceError(str(error)) from None
     (generator,), config = model.generators, model.config
     parts = generator if model.encoder is None else {**generator, "walk": model.encoder}

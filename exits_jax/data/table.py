@@ -56,6 +56,7 @@ class Instances(Sequence[Instance]):
         image_sizes: int32 `[m, 2]`, (height, width) of each image, px.
         image_position: int32 `[m]`, place of each image among the images of the file.
         paths: File of each image.
+        annotation_ids: Id of each object in the file.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Instances(Sequence[Instance]):
         self.image_position = columns["image_position"]
         self.paths: Sequence[str] = _Paths(columns, base)
         self._ids = _Values(columns, "ids")
+        self.annotation_ids: Sequence[int | str] = self._ids
         self._image_ids = _Values(columns, "image_ids")
         self._categories = _Values(columns, "categories")
 
@@ -343,6 +345,11 @@ class _Values(Sequence[Any]):
             return int(self._data[index])
         start = int(self._ends[index - 1]) if index else 0
         return json.loads(self._data[start : int(self._ends[index])].tobytes())
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._ends is None:
+            return iter(self._data.tolist())
+        return (self[row] for row in range(len(self)))
 
 
 class _Paths(_Values):

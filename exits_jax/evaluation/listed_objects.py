@@ -50,7 +50,9 @@ def object_lists(
         AnnotationError: If a list cannot be read.
     """
     lists = read_lists(config)
-    evaluated = {objects[row].annotation_id for row in range(len(objects))}
+    if lists == ObjectLists(None, None):
+        return lists
+    evaluated = set(objects.annotation_ids)
     for name, ids in lists._asdict().items():
         if ids is not None:
             path = config.evaluate[f"{name}_ids"]

@@ -50,6 +50,7 @@ from exits_jax.run.from_config import (
 )
 from exits_jax.run.prepared import columns_folder
 from exits_jax.run.workdir import ConfigError, Workdir
+from exits_jax.train.agreement import all_agree
 from exits_jax.train.predict import refined_logits, walk_logits, walk_of
 from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import make_mesh, replicate, shard_batch, split_rows
@@ -97,10 +98,23 @@ def stored_labels(
             _join_parts(folder, in_blocks(len(objects), part_size(config)))
         _wait("labels are joined")
     else:
-        fault = _fault(folder / "labels.npy")
-        if fault is not None:
-            raise Damaged(f"{folder / 'labels.npy'} {fault}. {_AGAIN}")
+        _refuse_damaged(folder / "labels.npy")
     return store
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raises Damaged, in every process, if the labels are not what was written.
+
+    The first process reads them, for all: they are the largest file of a run.
+    """
+    fault = None
+    if jax.process_index() == 0:
+        size = path.stat().st_size
+        _logger.info("labels: reading %s (%.1f GB) to check it", path, size / 1e9)
+        fault = _fault(path)
+    if not all_agree(fault is None):
+        fault = fault or "is not what was written, as the first process says"
+        raise Damaged(f"{path} {fault}. {_AGAIN}")
 
 
 def _has_begun(workdir: Workdir) -> bool:

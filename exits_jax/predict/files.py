@@ -1,9 +1,10 @@
 """Masks for an annotation file: the phases of a run, in a folder that is removed."""
 
+import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import ml_collections as mlc
 
 from exits_jax.configs import base
 from exits_jax.exporters.folders import FolderError, check_replaceable
+from exits_jax.files.seals import Damaged
 from exits_jax.importers.write import report_path
 from exits_jax.labeling.model_source import adopt_model
 from exits_jax.phases import export, generate, prepare
@@ -55,19 +57,35 @@ def predict_file(task: Task) -> None:
         config = _config(task, workdir)
         phases = {"prepare": prepare.run, "generate": generate.run}
         fields = {name: sections(config, name) for name in phases}
-        try:
+        with _unfinished(workdir.path):
             workdir.open(config, fields)
-        except ConfigError as error:
-            raise ConfigError(
-                f"{error}\n{workdir.path} is what an earlier call left unfinished: "
-                "repeat that one, or remove the folder."
-            ) from error
-        for run in phases.values():
-            run(config, workdir)
-        _deliver(task, config, workdir)
+        with _unfinished(workdir.path, told_by=("--redo", "--workdir")):
+            for run in phases.values():
+                run(config, workdir)
+            _deliver(task, config, workdir)
     finally:
         workdir.close()
     shutil.rmtree(workdir.path)
+
+
+@contextlib.contextmanager
+def _unfinished(folder: Path, *, told_by: tuple[str, ...] = ("",)) -> Iterator[None]:
+    """Adds to faults of the block what to do about them here.
+
+    Args:
+        folder: The unfinished one.
+        told_by: Flags of other commands, one of which the advice of a fault has if it
+            speaks of what lies in the folder.
+    """
+    try:
+        yield
+    except (ConfigError, Damaged) as error:
+        if not any(flag in str(error) for flag in told_by):
+            raise
+        raise type(error)(
+            f"{error}\nHere, {folder} is what an earlier call left unfinished: repeat "
+            "that one as it was, or remove the folder to begin anew."
+        ) from error
 
 
 def _check_target(task: Task) -> None:

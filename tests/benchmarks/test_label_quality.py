@@ -1,6 +1,9 @@
 """What the MIL + CRF baseline shares with the run that it is compared with."""
 
+from pathlib import Path
+
 import ml_collections as mlc
+import numpy as np
 import pytest
 
 from benchmarks.label_quality import (
@@ -9,10 +12,17 @@ from benchmarks.label_quality import (
     baseline_of,
     groups_of,
     shared_files,
+    take_over,
 )
 from configs import custom, quickstart
+from exits_jax.data.records import Instance
+from exits_jax.data.table import Instances
 from exits_jax.evaluation.iou import EvaluatedObject, summarize
 from exits_jax.run.check_config import check_config
+from exits_jax.run.identity import refuse_changed
+from exits_jax.run.prepared import columns_folder
+from exits_jax.run.workdir import Workdir
+from tests.support import toy
 
 CLICKS = {
     "prompt": {"enabled": True, "sigma": 0.03},
@@ -73,3 +83,23 @@ def test_the_table_holds_groups_of_objects_alone():
     summary = summarize([item])
     rest = {"floors": {"box_as_mask": summary}, "points": {"crops": 9}, "split": "val"}
     assert groups_of({**summary, **rest}) == summary
+
+
+def test_data_inside_the_folder_of_the_run_are_there_for_the_baseline(tmp_path):
+    ours, theirs = Workdir(tmp_path / "run"), Workdir(tmp_path / "run-mil_crf")
+    for workdir in (ours, theirs):
+        workdir.path.mkdir()
+    image, imported = ours / "photos" / "1.jpg", ours / "imported.json"
+    toy.write_dataset(ours.path)
+    (ours / "images").rename(ours / "photos")
+    (ours / "annotations.json").rename(imported)
+    points = np.zeros((4, 2), np.float32)
+    one = Instance(1, 1, 1, str(image), (6, 8), points, (0, 0, 2, 2), False, ())
+    Instances.of([one]).save(columns_folder(ours, "train"), inside=ours.path)
+    ours.start("prepare", mlc.ConfigDict(), ())
+    ours.finish("prepare", sources={"train": ours.keep(imported)})
+    take_over(with_clicks(), ours, theirs)
+    refuse_changed(theirs)
+    assert theirs.find(theirs.facts("prepare")["sources"]["train"]).samefile(imported)
+    (found,) = Instances.open(columns_folder(theirs, "train")).paths
+    assert Path(found).parent.samefile(image.parent)

@@ -50,6 +50,31 @@ def said(caplog, tmp_path):
     return read
 
 
+@pytest.fixture
+def built(monkeypatch):
+    """Places of the objects that were built one by one."""
+    real, places = Instances.__getitem__, []
+
+    def build(self, index):
+        places.append(index)
+        return real(self, index)
+
+    monkeypatch.setattr(Instances, "__getitem__", build)
+    return places
+
+
+def test_objects_are_told_by_their_column_of_ids(said, built):
+    """To build each one takes long where they are many."""
+    assert said(source(), evaluated(*range(50)))[0] == {5, 6}
+    assert len(built) < 9  # of checks of types
+
+
+def test_without_a_list_no_object_is_looked_at(built):
+    objects = evaluated(*range(50))
+    assert object_lists(tiny.get_config(), source(), objects) == (None, None)
+    assert len(built) < 9
+
+
 def test_a_list_that_fits_is_taken_without_a_word(said):
     assert said(source(), evaluated(5, 6)) == ({5, 6}, "")
 

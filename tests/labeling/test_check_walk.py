@@ -11,6 +11,7 @@ import pytest
 
 from exits_jax import exit_status, main
 from exits_jax.data import rle
+from exits_jax.files.seals import Damaged
 from exits_jax.labeling import stored_labels as phase
 from exits_jax.labeling.check_walk import check_walk
 from exits_jax.labeling.model_source import walk_encoder
@@ -161,6 +162,24 @@ def test_labels_are_made_once(stored, monkeypatch):
     monkeypatch.setattr(phase, "_make_parts", None)  # nothing is made any more
     store = phase.stored_labels(stored, workdir, objects)
     assert store.read(3)["stored_mask"].shape == (16, 16)
+
+
+def test_the_first_process_alone_reads_all_labels_to_check_them(stored, monkeypatch):
+    monkeypatch.setattr(phase.jax, "process_index", lambda: 1)
+    monkeypatch.setattr(phase, "_fault", lambda _: pytest.fail("read"))
+    workdir = Workdir(stored.workdir)
+    phase.stored_labels(stored, workdir, training_instances(stored, workdir))
+
+
+def test_labels_that_another_process_found_damaged_are_refused_by_all(
+    stored, monkeypatch
+):
+    """Else the others would wait for it for ever."""
+    monkeypatch.setattr(phase, "all_agree", lambda opinion: False)
+    workdir = Workdir(stored.workdir)
+    objects = training_instances(stored, workdir)
+    with pytest.raises(Damaged, match="labels.npy is not what was written"):
+        phase.stored_labels(stored, workdir, objects)
 
 
 def test_labels_of_other_values_are_made_again(stored, tmp_path):

@@ -115,6 +115,24 @@ def test_an_unfinished_call_on_another_file_stays_what_it_was(
     assert "masks.json.unfinished is what an earlier call left" in said
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_advice_on_changed_and_damaged_data_is_that_of_predict(
+    words, dataset, tmp_path, interrupted, capsys, damaged
+):
+    source = tmp_path / "source.json"
+    shutil.copy(dataset / "annotations.json", source)
+    assert predict(source, *words[1:], "--batch-size=2") == exit_status.INTERRUPTED
+    folder = tmp_path / "out" / "masks.json.unfinished"
+    if damaged:
+        (folder / "annotations" / "train_skipped.json").write_text("[ ]")
+    else:
+        source.write_text(source.read_text() + " ")
+    wanted = exit_status.BAD_INPUT if damaged else exit_status.USAGE
+    assert predict(source, *words[1:], "--batch-size=2") == wanted
+    said = capsys.readouterr().err
+    assert "masks.json.unfinished is what an earlier call left" in said
+
+
 def test_boxes_alone_are_enough(words, dataset, tmp_path):
     source = read(dataset / "annotations.json")
     for item in source["annotations"]:

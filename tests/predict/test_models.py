@@ -1,6 +1,7 @@
 """Models by name: runs, files, encoders, and what is none of them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -183,3 +184,16 @@ def test_a_threshold_may_be_given(clicked_run, image):
         for threshold in (0.3, 0.7)
     ]
     assert found[0][0].sum() > found[1][0].sum()
+
+
+def test_a_run_whose_checkpoints_are_damaged_is_not_converted(
+    clicked_run, tmp_path, capsys
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(clicked_run, workdir)
+    for path in (workdir / "checkpoints" / "train").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    assert convert([str(workdir), f"--out={tmp_path / 'out.safetensors'}"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("convert_weights: ") and str(workdir) in said
