@@ -35,6 +35,7 @@ _ENDING = re.compile(
 )
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before names
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_START = re.compile(rf"{_ADDRESS.pattern}|/")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _SEPARATOR = re.compile(r"[/\\]")
 _NOTHING = ("", ".", "..")
@@ -90,11 +91,19 @@ def last_part(path: str) -> str:
 
 def normal_form(path: str) -> str:
     """A path such that two of them are equal if they cannot mean different files."""
-    if path.isascii() and "\\" not in path and path[:2] != "./":
+    if path.isascii() and "\\" not in path:
+        return without_dots(path)  # most are
+    return without_dots(unicodedata.normalize("NFC", "/".join(_SEPARATOR.split(path))))
+
+
+def without_dots(path: str) -> str:
+    """A path without its parts that lead nowhere: empty ones and "."."""
+    if "//" not in path and "./" not in path:
         return path  # most are
-    return unicodedata.normalize("NFC", "/".join(_SEPARATOR.split(path))).removeprefix(
-        "./"
-    )
+    start = _START.match(path)
+    lead = start.group() if start else ""
+    parts = path[len(lead) :].split("/")
+    return lead + "/".join(part for part in parts if part not in ("", "."))
 
 
 class Listing:
