@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.datastructures import Headers
 
 from exits_jax.annotate.speak.asking import MAX_BODY
 from exits_jax.annotate.speak.prompts import four_of, without
@@ -324,7 +325,9 @@ def test_four_points_of_cvat_give_the_mask_within_its_bounds(spoken, truth):
 
 def test_cvat_asks_from_this_machine_or_an_address_that_is_allowed(open_store, drawn):
     served = Served(open_store(), drawn, ("cvat",), ("172.17.0.2",))
-    for address, status in (("127.0.0.1", 200), ("172.17.0.2", 200), ("10.0.0.9", 403)):
+    asking = {"127.0.0.1": 200, "172.17.0.2": 200, "10.0.0.9": 403, "": 403}
+    asking |= {f"::ffff:{address}": asking[address] for address in list(asking)}
+    for address, status in asking.items():
         got = served.from_(address).get("/api/functions")
         assert got.status_code == status
     served.engine.close()
@@ -481,9 +484,39 @@ def test_an_image_that_unpacks_to_more_than_is_allowed_is_refused(spoken):
 
 
 def test_a_person_is_told_what_to_enter_in_each_tool():
-    lines = told(["x_anylabeling", "label_studio"], "127.0.0.1:80", "secret")
-    assert len(lines) == 2 and all("secret" in line for line in lines)
-    assert "CVAT_NUCLIO_PORT=80" in told(["cvat"], "127.0.0.1:80", "secret")[0]
+    lines = told(["x_anylabeling", "label_studio"], "::1", 80, "secret")
+    assert len(lines) == 2
+    assert all("secret" in line and "http://[::1]:80/" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", "HOST=ADDRESS, for which --host=ADDRESS"),
+        ("0.0.0.0", "HOST=ADDRESS, one of this machine"),
+        ("::", "HOST=ADDRESS, one of this machine"),
+        ("10.0.0.5", "HOST=10.0.0.5"),
+    ],
+)
+def test_no_loopback_host_is_told_for_the_containers_of_cvat(host, said):
+    (line,) = told(["cvat"], host, 80, "secret")
+    assert said in line and "CVAT_NUCLIO_PORT=80" in line
+    assert "127.0.0.1" not in line
+
+
+def test_an_address_of_ipv4_on_a_socket_of_ipv6_is_our_own(spoken):
+    headers = [
+        (b"host", b"10.0.0.5:80"),
+        *((k.encode(), v.encode()) for k, v in STUDIO.items()),
+    ]
+    scope = {"type": "http", "method": "GET", "path": "/label_studio/health"}
+    scope |= {
+        "headers": headers,
+        "server": ("::ffff:10.0.0.5", 80),
+        "query_string": b"",
+    }
+    refusal, _ = spoken.app._refusal(scope, Headers(scope=scope))
+    assert refusal is None
 
 
 # Points as clicks
