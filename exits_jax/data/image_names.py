@@ -30,9 +30,11 @@ HOW = {
 }
 AS_WRITTEN = ("", "slashes", "subset")  # what a name says, however it is written
 _MAX_PARTS = 32  # of a path that ends are made of
-_ENDING = re.compile(
-    r"\.(jpe?g|jfif|png|bmp|gif|tiff?|webp|heic|avif|p[bgnp]m)\Z", re.IGNORECASE
-)
+# Endings of names of images, of those that are read here and of others.
+READ_ENDINGS = ("jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif")
+READ_ENDINGS += ("pbm", "pgm", "pnm", "ppm", "jp2", "avif")
+ENDINGS = (*READ_ENDINGS, "heic")
+_ENDING = re.compile(rf"\.({'|'.join(ENDINGS)})\Z", re.IGNORECASE)
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before names
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _START = re.compile(rf"{_ADDRESS.pattern}|/")
@@ -82,6 +84,11 @@ def readings(path: str, *, any_end: bool = False) -> Iterable[Reading]:
                 yield Reading(name, how or ("slashes" if "\\" in text else ""))
             else:
                 yield Reading(name, how or "end")
+
+
+def has_ending(path: str) -> bool:
+    """Whether a path ends as those of images do."""
+    return _ENDING.search(path) is not None
 
 
 def last_part(path: str) -> str:

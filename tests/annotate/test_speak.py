@@ -523,6 +523,7 @@ def test_an_address_of_ipv4_on_a_socket_of_ipv6_is_our_own(spoken):
 
 
 def test_more_than_four_points_are_their_outermost():
+    assert four_of([(8.0, 2.0), (12.0, 2.0), *FOUR])[0] == (10, 2)  # the middle one
     five = [*FOUR, (20.0, 28.0)]
     assert four_of(five) == [(10, 2), (3, 12.5), (20, 28), (30, 14)]
     assert four_of(FOUR) == FOUR and four_of(FOUR[:3]) is None

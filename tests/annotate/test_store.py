@@ -140,6 +140,13 @@ def test_a_journal_whose_snapshot_was_lost_finds_its_images_again(open_store, ta
     assert again.pictures[again.place_of[3]].name == "street/c.png"
 
 
+@pytest.mark.parametrize("ending", ["jfif", "pnm", "JP2"])
+def test_images_of_every_ending_that_is_read_are_listed(open_store, task, ending):
+    other = task.folder / f"d.{ending}"
+    other.write_bytes((task.folder / "a.png").read_bytes())
+    assert other.name in {each.name for each in open_store().pictures if not each.fault}
+
+
 def test_an_image_keeps_its_id_when_others_are_added(open_store, task):
     store = open_store()
     store.add(events_of(*clicked(), image=2))

@@ -289,6 +289,7 @@ def test_the_end_of_a_path_or_url_is_taken(tmp_path, value, name):
     [
         ({"image": "/x/a.jpg", "other": "/x/b.jpg"}, "/x/a.jpg"),
         ({"img": "/x/a.png"}, "/x/a.png"),
+        ({"img": "/x/a.jp2", "text": "a.txt"}, "/x/a.jp2"),
         ({"text": "a dog", "photo": "/x/a.JPEG", "n": 3}, "/x/a.JPEG"),
     ],
 )
