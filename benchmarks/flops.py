@@ -68,18 +68,22 @@ class StepFlops(NamedTuple):
         return float(sum(self))
 
 
-def step_flops(sizes: Sizes, *, remat: str = "none") -> StepFlops:
+def step_flops(
+    sizes: Sizes, *, remat: str = "none", attention: str = "together"
+) -> StepFlops:
     """Counts one step of EXITS; optimizer and teacher average do not grow with images.
 
     Args:
         sizes: Of networks and crops.
         remat: `model.remat`, which decides what the backward pass computes again.
+        attention: The way of `ops/attention.py`: all but "together" make the scores
+            again. The padding of kernels is left out.
     """
     forward = encoder_flops(sizes, sizes.stem) + decoder_flops(sizes)
     mask = sizes.grid * sizes.mask_ratio
     return StepFlops(
         student=3 * forward,  # of each product, two more: for its input, its weights
-        recomputed=_recomputed(sizes, remat),
+        recomputed=_recomputed(sizes, remat, attention),
         teacher=forward,
         extractor=extractor_flops(sizes),
         retrieval=retrieval_flops(sizes),
@@ -162,9 +166,14 @@ def _block(sizes: Sizes) -> tuple[float, float]:
     return float(linear), 4.0 * sizes.tokens**2 * sizes.dim
 
 
-def _recomputed(sizes: Sizes, remat: str) -> float:
+def _recomputed(sizes: Sizes, remat: str, way: str) -> float:
     linear, attention = _block(sizes)
-    again = {"none": 0.0, "dots": attention, "block": linear + attention}
+    scores = attention / 2
+    again = {
+        "none": 0.0 if way == "together" else scores,
+        "dots": scores,  # what attention gives is kept
+        "block": linear + attention + (0.0 if way == "together" else scores),
+    }
     if remat not in again:
         raise ValueError(f"Unknown remat {remat!r}; known: {', '.join(again)}.")
     return sizes.depth * again[remat]

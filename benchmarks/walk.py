@@ -63,8 +63,9 @@ class Call(NamedTuple):
 
 def _calls(size: str, crop: int, batch: int, grids: list[int]) -> dict[str, Call]:
     """Each part by name."""
-    by_head = jax.default_backend() == "cpu"
-    build = lambda rngs: VisionTransformer(vit_config(size, by_head=by_head), rngs=rngs)
+    build = lambda rngs: VisionTransformer(
+        vit_config(size, attention="auto"), rngs=rngs
+    )
     graph = abstract_graph(build)
     params = init_params(build, jax.random.key(0))
     pixels = jax.random.uniform(jax.random.key(1), (batch, crop, crop, 3))

@@ -123,7 +123,8 @@ def get_config() -> mlc.ConfigDict:
     model.extractor_init = "normal"
     # The extractor's key weights start as its query weights, if random (ours).
     model.extractor_query_is_key = False
-    # Attention: all heads "together", "by_head" (faster on a CPU), or "auto".
+    # Attention: "auto" by the device, or "together", "by_head" (CPU), "in_parts" (TPU
+    # v5e, v6e), "splash" (TPU v5p), "cudnn" (NVIDIA, bfloat16).
     model.attention = "auto"
     model.scan = False  # Compile one block for all: shorter compilation.
     # Recomputed in the backward pass: "none", "dots" (all but products), "block".

@@ -14,7 +14,11 @@ look for a TPU, so it is best kept apart, in a folder that is found here:
 
     pip install --no-deps --target .venv/libtpu libtpu==0.0.42.1
 
-GPUs need jax-cuda13-plugin and the ptxas, nvlink and libdevice of CUDA 13.
+GPUs need the plugin of the installed jaxlib's version and CUDA's own tools, no driver:
+
+    pip install --no-deps --target .venv/cuda jax-cuda13-plugin==VERSION \
+        jax-cuda13-pjrt==VERSION nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm \
+        nvidia-nvjitlink
 """
 
 import json
@@ -53,7 +57,9 @@ def main(argv: list[str]) -> None:
     else:
         facts = _compiled(int(_PER_CHIP.value))
     config = given()
-    flops = step_flops(sizes_of(config), remat=config.model.remat)
+    flops = step_flops(
+        sizes_of(config), remat=config.model.remat, attention=facts["attention"]
+    )
     result = report(facts, target_named(_TARGET.value), flops, config)
     print(lines(result))
     if _JSON.value:

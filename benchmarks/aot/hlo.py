@@ -127,6 +127,28 @@ def hbm_traffic(text: str) -> int:
     return _traffic(entry, computations)
 
 
+def scores_in_hbm(text: str, *, tokens: int) -> list[tuple[int, ...]]:
+    """Shapes of float32 results in HBM that hold a value for all pairs of tokens."""
+    entry, computations = parse(text)
+    pairs = lambda shape: shape.count(tokens) > 1
+    return [
+        array.shape
+        for line in _executed(entry, computations)
+        if line.opcode not in _FREE
+        for array in arrays(line.result)
+        if array.in_hbm and array.bytes == 4 * prod(array.shape) and pairs(array.shape)
+    ]
+
+
+def _executed(name: str, computations: dict[str, Lines]) -> Iterator[Line]:
+    """Instructions that write results: those within a fusion do not."""
+    for line in computations[name].values():
+        yield line
+        if line.opcode in ("while", "call", "conditional"):
+            for each in called(line.rest):
+                yield from _executed(each, computations)
+
+
 def _messages(
     name: str,
     computations: dict[str, Lines],

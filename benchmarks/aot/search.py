@@ -9,16 +9,26 @@ from pathlib import Path
 from benchmarks.aot.report import Facts, half_bytes
 from benchmarks.aot.targets import ENVIRONMENT
 
+_COMPILERS = {  # the folder in which one is kept apart, and its package
+    "tpu": ("libtpu", "libtpu"),
+    "cuda": ("cuda", "jax_cuda13_plugin"),
+}
+
 
 def compiler_of(platform: str) -> tuple[bool, dict[str, str]]:
     """Whether a platform's compiler is here, and variables with which it is found."""
-    if platform == "cuda":
-        return importlib.util.find_spec("jax_cuda13_plugin") is not None, ENVIRONMENT
-    if importlib.util.find_spec("libtpu") is not None:
+    name, package = _COMPILERS[platform]
+    if importlib.util.find_spec(package) is not None:
         return True, ENVIRONMENT
-    folder = Path(sys.prefix) / "libtpu"
-    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return folder.is_dir(), ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
+    folder = Path(sys.prefix) / name
+    variables = {"PYTHONPATH": str(folder)}
+    if platform == "cuda":  # ptxas and nvlink
+        variables["PATH"] = str(folder / "nvidia" / "cu13" / "bin")
+    joined = {
+        name: os.pathsep.join(filter(None, [first, os.environ.get(name)]))
+        for name, first in variables.items()
+    }
+    return folder.is_dir(), ENVIRONMENT | joined
 
 
 def largest(compiled: Callable[[int], Facts], *, limit: float, first: int) -> Facts:

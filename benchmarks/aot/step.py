@@ -13,8 +13,9 @@ import ml_collections as mlc
 from jax.sharding import Mesh
 
 from exits_jax.models.params import abstract_params
+from exits_jax.ops.attention_choice import chosen
 from exits_jax.phases.train import generator_loss
-from exits_jax.run.from_config import generator_builder, point_options
+from exits_jax.run.from_config import encoder_config, generator_builder, point_options
 from exits_jax.run.training import label_call, train_call
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.sharding import shardings, split_rows
@@ -29,6 +30,7 @@ class Lowered(NamedTuple):
     extractor_bytes: int  # per chip, idle during `train`
     state_bytes: int  # per chip, idle during `label`
     param_shapes: list[tuple[int, ...]]  # of both networks, whole
+    attention: str  # the way of `ops/attention.py` that was taken
 
 
 def lower_step(config: mlc.ConfigDict, mesh: Mesh, *, rows: int) -> Lowered:
@@ -54,7 +56,10 @@ def lower_step(config: mlc.ConfigDict, mesh: Mesh, *, rows: int) -> Lowered:
         teacher_decay=config.train.teacher_decay,
         num_parts=config.grad_accum,
     )
+    encoder = encoder_config(config, role="generator")
     with jax.set_mesh(mesh):
+        head_dim = encoder.dim // encoder.heads
+        way = chosen(encoder.attention, dtype=encoder.dtype, head_dim=head_dim)
         lowered = label.lower(extractor, batch)
         labels, _ = lowered.out_info
         labels = jax.tree.map(
@@ -69,6 +74,7 @@ def lower_step(config: mlc.ConfigDict, mesh: Mesh, *, rows: int) -> Lowered:
         chip_bytes(extractor),
         chip_bytes(state),
         sorted({leaf.shape for leaf in params}),
+        way,
     )
 
 

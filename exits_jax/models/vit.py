@@ -15,6 +15,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from exits_jax.ops.attention import KEPT, KEPT_PRIMITIVES, WAYS
+from exits_jax.ops.attention_choice import chosen, device
+from exits_jax.ops.gelu import gelu
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import bicubic_matrix
 
@@ -29,9 +32,21 @@ INITS = {  # how linear layers start
     "normal": nnx.initializers.truncated_normal(0.02),  # the paper's baseline
     "xavier": nnx.initializers.xavier_uniform(),  # MAE: more contrast in attention
 }
+
+
+def _keeps_products(primitive, *args, **params) -> bool:
+    """Of linear layers, and what attention gives."""
+    policies = jax.checkpoint_policies
+    return (
+        primitive.name in KEPT_PRIMITIVES
+        or policies.dots_with_no_batch_dims_saveable(primitive, *args, **params)
+        or policies.save_only_these_names(KEPT)(primitive, *args, **params)
+    )
+
+
 REMAT = {  # what is saved of each block for the backward pass
     "none": None,  # all that it needs
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # linear layers
+    "dots": _keeps_products,  # linear layers and attention
     "block": jax.checkpoint_policies.nothing_saveable,  # its input alone
 }
 
@@ -52,7 +67,7 @@ class VitConfig(NamedTuple):
     query_is_key: bool = False  # start with W_k = W_q: attention starts as similarity
     remat: str = "none"  # what the backward pass computes again, see `REMAT`
     scan: bool = False  # one compiled block for all of them, see `run_blocks`
-    by_head: bool = False  # attend head by head, see `attend_by_head`
+    attention: str = "together"  # a way of `ops/attention.py`, or "auto"
     dtype: DTypeLike = jnp.float32  # of activations; parameters stay in float32
 
 
@@ -252,7 +267,7 @@ class Attention(nnx.Module):
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         self.heads = config.heads
-        self.by_head = config.by_head
+        self.way = config.attention
         dim = config.dim
         linear = partial(
             nnx.Linear, kernel_init=INITS[config.init], dtype=config.dtype, rngs=rngs
@@ -265,15 +280,10 @@ class Attention(nnx.Module):
 
     def __call__(self, tokens: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """Attended values, projected."""
-        # Flat it is faster on a CPU, and one more copy in HBM on a TPU.
-        packed = by_token(self.qkv, tokens) if self.by_head else self.qkv(tokens)
-        query, key, value = self._split(packed)
-        if self.by_head:
-            mixed = attend_by_head(query, key, value)
-        else:
-            scores = self._scores(query, key)
-            probs = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-            mixed = jnp.einsum("bkqt,btkd->bqkd", probs, value)
+        way = self._chosen()
+        project = by_token if way == "by_head" else lambda layer, tokens: layer(tokens)
+        query, key, value = self._split(project(self.qkv, tokens))
+        mixed = WAYS[way].attend(query, key, value)
         return self.projection(mixed.reshape(tokens.shape))
 
     def mean_probabilities(
@@ -281,45 +291,17 @@ class Attention(nnx.Module):
     ) -> Float[Array, "b t t"]:
         """Softmax attention averaged over heads, float32."""
         query, key, _ = self._split(self.qkv(tokens))
-        return jax.nn.softmax(self._scores(query, key), axis=-1).mean(axis=1)
+        return WAYS[self._chosen()].mean(query, key)
+
+    def _chosen(self) -> str:
+        dtype = self.qkv.dtype or jnp.float32
+        head_dim = self.qkv.out_features // 3 // self.heads
+        return chosen(self.way, dtype=dtype, head_dim=head_dim)
 
     def _split(self, packed: Float[Array, "b t e"]) -> tuple[Array, Array, Array]:
         batch, length, _ = packed.shape
         packed = packed.reshape(batch, length, 3, self.heads, -1)
         return packed[:, :, 0], packed[:, :, 1], packed[:, :, 2]
-
-    def _scores(self, query: Array, key: Array) -> Float[Array, "b k q t"]:
-        scale = query.shape[-1] ** -0.5
-        return jnp.einsum(
-            "bqkd,btkd->bkqt", query * scale, key, preferred_element_type=jnp.float32
-        )
-
-
-def attend_by_head(
-    query: Float[Array, "b t k d"],
-    key: Float[Array, "b t k d"],
-    value: Float[Array, "b t k d"],
-) -> Float[Array, "b t k d"]:
-    """Softmax attention, one head after the other.
-
-    The scores of a head stay in the caches of a CPU, where those of all heads go out to
-    memory and back several times. They are made again in the backward pass, and
-    normalised after the product with the values, which are fewer than the scores.
-    """
-
-    def attend(one: tuple[Array, Array, Array]) -> Array:
-        query, key, value = one  # [B, T, D]
-        scale = query.shape[-1] ** -0.5
-        scores = jnp.einsum(
-            "bqd,btd->bqt", query * scale, key, preferred_element_type=jnp.float32
-        )
-        highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-        weights = jnp.exp(scores - highest)
-        mixed = jnp.einsum("bqt,btd->bqd", weights.astype(value.dtype), value)
-        return (mixed / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)
-
-    heads = tuple(jnp.moveaxis(x, 2, 0) for x in (query, key, value))
-    return jnp.moveaxis(jax.lax.map(jax.checkpoint(attend), heads), 0, 2)
 
 
 class Mlp(nnx.Module):
@@ -340,23 +322,15 @@ class Mlp(nnx.Module):
 def by_token(
     layer: Callable[[Array], Array], tokens: Float[Array, "b t d"]
 ) -> Float[Array, "b t e"]:
-    """A layer applied to each token, all of them on one axis.
+    """A layer applied to each token, on a CPU with all of them on one axis.
 
-    On a CPU, XLA makes faster products and gradients of a matrix than of a batch of
-    matrices.
+    There XLA makes faster products and gradients of a matrix than of a batch of
+    matrices; elsewhere it costs a copy, as lengths are no multiple of a tile.
     """
+    if device().platform != "cpu":
+        return layer(tokens)
     rows = layer(tokens.reshape(-1, tokens.shape[-1]))
     return rows.reshape(*tokens.shape[:2], -1)
-
-
-def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Exact GELU, x times the normal distribution function of x, made in float32.
-
-    `jax.nn.gelu` takes erfc, which XLA spreads over more than one loop, on CPUs and
-    GPUs alike. What erf loses far below zero is 1e-7 of x at most.
-    """
-    exact = x.astype(jnp.float32)
-    return (0.5 * exact * (1 + jax.lax.erf(exact * 2**-0.5))).astype(x.dtype)
 
 
 class PatchEmbedding(nnx.Module):

@@ -8,6 +8,7 @@ import ml_collections as mlc
 from exits_jax.cli.fields import leaves
 from exits_jax.data.click_noise import ClickNoise
 from exits_jax.models.vit import VitConfig
+from exits_jax.ops.attention_choice import device, lack
 from exits_jax.run.fields import faults_of_values
 from exits_jax.run.from_config import encoder_config, mesh_of, trains_generator
 from exits_jax.run.workdir import ConfigError
@@ -94,7 +95,7 @@ def _faults_of_devices(config: mlc.ConfigDict) -> list[str]:
 def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:
     """Widths that cannot be divided as they must be, layers that do not exist."""
     encoder = encoder_config(config, role="extractor")
-    faults = _faults_of_widths("model", encoder)
+    faults = _faults_of_widths("model", encoder) + _faults_of_attention(encoder)
     depth, layers = encoder.depth, config.similarity.layers
     learns = trains_generator(config)
     if learns and not all(1 <= layer <= depth for layer in layers):
@@ -113,6 +114,14 @@ def _faults_of_encoders(config: mlc.ConfigDict) -> list[str]:
                 "overlapping convolutions of the other stem show hidden pixels."
             )
     return faults
+
+
+def _faults_of_attention(encoder: VitConfig) -> list[str]:
+    """A named way of attending that the devices at hand, or the heads, do not allow."""
+    name = encoder.attention
+    head_dim = encoder.dim // max(encoder.heads, 1)
+    reason = lack(name, device(), dtype=encoder.dtype, head_dim=head_dim)
+    return [f"model.attention = {name!r}: {name} {reason}."] if reason else []
 
 
 def _faults_of_widths(name: str, encoder: VitConfig) -> list[str]:

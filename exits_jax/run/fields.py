@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from exits_jax.models.vit import INITS, REMAT
+from exits_jax.ops.attention import WAYS
+from exits_jax.ops.attention_choice import AUTO
 
 
 class Values(NamedTuple):
@@ -113,7 +115,7 @@ FIELDS = {
     "model.position_grid": Field(_SIZE),
     "model.position_offset": Field(_ANY),
     "model.dtype": Field(one_of("float32", "bfloat16")),
-    "model.attention": Field(one_of("auto", "together", "by_head"), is_runtime=True),
+    "model.attention": Field(one_of(AUTO, *WAYS), is_runtime=True),
     "model.remat": Field(one_of(*REMAT), is_runtime=True, changes_masks=False),
     "model.scan": Field(is_runtime=True),
     "model.extractor_init": Field(one_of(*INITS)),

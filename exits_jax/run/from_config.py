@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import ml_collections as mlc
 from flax import nnx
@@ -108,18 +107,12 @@ def encoder_config(config: mlc.ConfigDict, *, role: str) -> VitConfig:
             query_is_key=model.extractor_query_is_key and is_extractor,
             remat=model.remat,
             scan=model.scan,
-            by_head=_attends_by_head(model.attention),
+            attention=model.attention,
             dtype=jnp.dtype(model.dtype),
             **overrides,
         )
     except ValueError as error:
         raise ConfigError(f"model.size: {error}") from error
-
-
-def _attends_by_head(attention: str) -> bool:
-    if attention == "auto":
-        return jax.default_backend() == "cpu"
-    return attention == "by_head"
 
 
 def generator_builder(config: mlc.ConfigDict, *, role: str) -> GeneratorBuilder:

@@ -184,3 +184,8 @@ def test_compiler_that_is_kept_apart_is_found(monkeypatch, tmp_path):
     assert is_here
     assert variables["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "libtpu")
     assert not compiler_of("cuda")[0]
+    (tmp_path / "cuda").mkdir()
+    is_here, variables = compiler_of("cuda")
+    assert is_here
+    tools = variables["PATH"].split(os.pathsep)[0]
+    assert tools == str(tmp_path / "cuda" / "nvidia" / "cu13" / "bin")

@@ -135,3 +135,11 @@ def test_sizes_follow_the_configuration():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="remat 'half'.*block"):
         step_flops(Sizes(), remat="half")
+
+
+@pytest.mark.parametrize("remat", ["none", "block"])
+def test_all_ways_but_together_make_the_scores_again(remat):
+    sizes = Sizes()
+    again = lambda way: step_flops(sizes, remat=remat, attention=way).recomputed
+    scores = 2 * sizes.tokens**2 * sizes.dim * sizes.depth
+    assert again("cudnn") - again("together") == pytest.approx(scores)

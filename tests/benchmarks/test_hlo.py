@@ -16,6 +16,7 @@ from benchmarks.aot.hlo import (
     hbm_traffic,
     recomputed_by_compiler,
     rematerialisations,
+    scores_in_hbm,
 )
 
 TPU_LOOP = """\
@@ -251,3 +252,38 @@ def test_rows_that_are_gathered_on_every_chip_are_noticed():
     text = total.lower(x, weight).compile().as_text()
     (gather,) = activation_gathers(collectives(text, num_chips=4), [(16, 4)])
     assert 8 * 16 in [math.prod(shape) for shape in gather.shapes]
+
+
+SCORES = """\
+HloModule jit_step, is_scheduled=true
+
+%fused (q.0: f32[2,9,9]) -> bf16[2,9,9] {
+  %q.0 = f32[2,9,9]{2,1,0:T(8,128)} parameter(0)
+  %exponential.1 = f32[2,9,9]{2,1,0:T(8,128)} exponential(%q.0)
+  ROOT %convert.1 = bf16[2,9,9]{2,1,0:T(8,128)(2,1)} convert(%exponential.1)
+}
+
+%body (b.0: (s32[], f32[2,9,9])) -> (s32[], f32[2,9,9]) {
+  %b.0 = (s32[]{:T(128)}, f32[2,9,9]{2,1,0:T(8,128)}) parameter(0)
+  %here.1 = f32[2,9,9]{2,1,0:T(8,128)S(1)} custom-call(), custom_call_target="near"
+  %there.1 = f32[3,9,9]{2,1,0:T(8,128)} custom-call(), custom_call_target="far"
+  %probs.1 = bf16[2,9,9]{2,1,0:T(8,128)(2,1)} fusion(%here.1), kind=kLoop, calls=%fused
+  %row.1 = f32[9,8]{1,0:T(8,128)} custom-call(), custom_call_target="far"
+  ROOT %tuple.1 = (s32[]{:T(128)}, f32[2,9,9]{2,1,0:T(8,128)}) tuple(%b.0, %there.1)
+}
+
+%condition (c.0: (s32[], f32[2,9,9])) -> pred[] {
+  %c.0 = (s32[]{:T(128)}, f32[2,9,9]{2,1,0:T(8,128)}) parameter(0)
+  ROOT %less.1 = pred[] custom-call(%c.0), custom_call_target="less"
+}
+
+ENTRY %main (m.0: (s32[], f32[2,9,9])) -> (s32[], f32[2,9,9]) {
+  %m.0 = (s32[]{:T(128)}, f32[2,9,9]{2,1,0:T(8,128)}) parameter(0)
+  ROOT %while.1 = (s32[]{:T(128)}, f32[2,9,9]{2,1,0:T(8,128)}) while(%m.0), \
+condition=%condition, body=%body
+}
+"""
+
+
+def test_scores_in_memory_are_found_and_those_on_the_core_or_in_a_fusion_are_not():
+    assert scores_in_hbm(SCORES, tokens=9) == [(3, 9, 9)]

@@ -13,12 +13,12 @@ from exits_jax.models.vit import (
     ConvStem,
     VisionTransformer,
     VitConfig,
-    attend_by_head,
     by_token,
-    gelu,
     sincos_table,
     vit_config,
 )
+from exits_jax.ops.attention import by_head as attend_by_head
+from exits_jax.ops.gelu import gelu
 from tests.support import reference
 from tests.support.modules import compiled, drawn
 
@@ -214,7 +214,7 @@ def test_recomputing_blocks_changes_neither_values_nor_gradients():
 @pytest.mark.parametrize("scan", [False, True])
 def test_attending_head_by_head_changes_neither_values_nor_gradients(scan):
     graph, tree = toy()
-    by_head, _ = toy(by_head=True, scan=scan)
+    by_head, _ = toy(attention="by_head", scan=scan)
     loss = lambda graph: jax.jit(
         jax.value_and_grad(lambda p: (nnx.merge(graph, p)(images()) ** 3).sum())
     )(tree)

@@ -39,6 +39,8 @@ from exits_jax.run.workdir import ConfigError
         ("generate.weights", "ema", "known are student, teacher, both"),
         ("data.on_bad", "ignore", "known are skip, error"),
         ("model.size", "huge2", "model.size: .*'huge2'"),
+        ("model.attention", "splash", "splash is a kernel of TPUs, and this is 'cpu'"),
+        ("model.attention", "cudnn", "cudnn is NVIDIA's, and this is 'cpu'"),
         ("model.dim", 33, "model.dim = 33 is not a multiple of the 2 heads"),
         (
             "pretrain.decoder_dim",

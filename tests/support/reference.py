@@ -267,6 +267,18 @@ def gelu(x):
     return x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
 
 
+def attention(query, key, value, gradient):
+    """Softmax attention [T, D] of one head, and the gradient of its inputs."""
+    scale = query.shape[1] ** -0.5
+    scores = scale * query @ key.T
+    probs = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probs /= probs.sum(axis=1, keepdims=True)
+    of_probs = gradient @ value.T
+    of_scores = probs * (of_probs - (of_probs * probs).sum(axis=1, keepdims=True))
+    inputs = (scale * of_scores @ key, scale * of_scores.T @ query, probs.T @ gradient)
+    return probs @ value, probs, inputs
+
+
 def vit(image, params, *, patch_size, heads, class_token=True):
     """Patch tokens after the final norm, and the head-averaged attention per layer.
 
