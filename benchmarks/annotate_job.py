@@ -30,6 +30,7 @@ from exits_jax.data.masks import decode_mask
 _NOISE_PX = 2.0
 _MIN_AREA = 48**2
 _GOOD = 0.7  # IoU below which a person would mend the mask
+_MAX_CLASSES = 10  # keys 1 to 9 and 0
 _MASK = "accepts; drag a click"
 
 
@@ -44,9 +45,14 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=30)
     parser.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()
+    names, objects = chosen(args.annotations, args.objects)
+    if len(names) > _MAX_CLASSES:
+        parser.error(
+            f"The objects have {len(names)} classes, and {_MAX_CLASSES} have a key: "
+            "give fewer --objects."
+        )
     images = args.out / "images"
     images.mkdir(parents=True)  # a new folder each time
-    names, objects = chosen(args.annotations, args.objects)
     for each in objects:
         shutil.copy(args.folder / each["file"], images / each["name"])
     clicks, reviewed = args.out / "clicks.json", args.out / "reviewed.json"
@@ -104,7 +110,7 @@ def command(*words: str) -> None:
 
 
 def chosen(path: Path, count: int) -> tuple[list[str], list[dict[str, Any]]]:
-    """Names of classes, and objects of a fair size from as few images as there are.
+    """Objects of a fair size from as few images as there are, and their classes.
 
     Args:
         path: A COCO JSON with masks.
@@ -130,7 +136,8 @@ def chosen(path: Path, count: int) -> tuple[list[str], list[dict[str, Any]]]:
         )
         if len(objects) == count:
             break
-    return list(names.values()), objects
+    occurring = {each["class"] for each in objects}
+    return [name for name in names.values() if name in occurring], objects
 
 
 def annotate(page: Page, objects: list[dict[str, Any]], names: list[str]) -> None:

@@ -6,16 +6,14 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from exits_jax.annotate.addresses import LOOPBACK, parsed
 from exits_jax.annotate.options import TOOLS, names_of, parser
 from exits_jax.cli.words import UsageError
 from exits_jax.exit_status import BAD_INPUT, FAILED, OK, USAGE
 from exits_jax.files.words import fail
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +65,7 @@ def _check(args: Namespace) -> None:
             "--token stands in the address of the page: letters, digits and - _ . ~ "
             "are possible."
         )
-    if args.host not in _LOOPBACK and len(args.token) < 16:
+    if args.host not in LOOPBACK and len(args.token) < 16:
         raise UsageError(
             f"--host={args.host} lets other machines in: give --token=... of 16 or "
             "more characters, too."
@@ -89,12 +87,13 @@ def _check_tools(args: Namespace) -> None:
     if args.allow and "cvat" not in names:
         raise UsageError("--allow is of --speak=cvat: the others have a token.")
     for address in _listed(args.allow):
-        try:
-            ip_address(address)
-        except ValueError:
-            raise UsageError(
-                f"--allow={address}: expected addresses, as 172.17.0.2."
-            ) from None
+        if parsed(address) is None:
+            raise UsageError(f"--allow={address}: expected addresses, as 172.17.0.2.")
+    if args.allow and args.host in LOOPBACK:
+        raise UsageError(
+            f"--allow lets other machines in, and --host={args.host} none: give "
+            "--host=... and --token=..., too."
+        )
 
 
 def _listed(words: str) -> list[str]:

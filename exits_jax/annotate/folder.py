@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exits_jax.data.image_names import READ_ENDINGS
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.files.paths import is_inside, leads_out
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
-    + (".jp2", ".avif")
-)
+SUFFIXES = frozenset(f".{ending}" for ending in READ_ENDINGS)
 
 
 class Picture(NamedTuple):

@@ -14,9 +14,9 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exits_jax.annotate.addresses import in_url, parsed
 from exits_jax.annotate.speak.doors import Door
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 OWN_HEADER = "x-exits-jax"  # no form and no other page can send it
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: "
@@ -54,7 +54,7 @@ class Guard:
             app: What is guarded.
             token: What a caller has to know.
             port: Of the server: cookies of a host do not tell ports apart.
-            hosts: Names it answers to, without port; see `LOOPBACK`.
+            hosts: Names it answers to, without port.
             doors: Of other tools.
         """
         self._app, self._token, self._doors = app, token, doors
@@ -125,7 +125,7 @@ def _own(scope: Scope) -> set[str]:
     if not server or server[1] is None:
         return set()
     host, port = server
-    return {f"[{host}]:{port}" if ":" in host else f"{host}:{port}"}
+    return {f"{in_url(str(parsed(host) or host))}:{port}"}
 
 
 def _asked(scope: Scope) -> str:

@@ -38,6 +38,7 @@ class Loaded:
         files: Their ids by name, those of images that are gone, too.
         journal: Open, to be added to.
         lines: Events of it that are later than the snapshot.
+        told: Names of the classes whose ids the journal has.
         remarks: What a person should know.
     """
 
@@ -49,6 +50,7 @@ class Loaded:
     files: dict[str, int | str] = field(default_factory=dict)
     journal: Journal = None  # pyright: ignore[reportAssignmentType]
     lines: list[dict[str, Any]] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -76,7 +78,9 @@ def load(task: Task) -> Loaded:
     if task.review is None:
         _list_pictures(task, found)
     _add_classes(found.categories, task.classes)
-    if not path.exists():
+    if path.exists():
+        _tell_classes(found)
+    else:
         if notes.get("upto"):
             found.remarks.append(f"{path} is missing: it starts anew.")
         found.journal = Journal.create(path, {"categories": found.categories})
@@ -90,12 +94,19 @@ def journal_path(out: Path) -> Path:
 
 def add_class(categories: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """The class of a name, a new one if there is none; returns its entry."""
+    made = class_of(categories, name)
+    if made not in categories:
+        categories.append(made)
+    return made
+
+
+def class_of(categories: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The entry of a class, as it would be added where there is none."""
     for each in categories:
         if each["name"] == name:
             return each
     ids = [each["id"] for each in categories if type(each["id"]) is int]
-    categories.append({"id": max(ids, default=0) + 1, "name": name})
-    return categories[-1]
+    return {"id": max(ids, default=0) + 1, "name": name}
 
 
 def _read_out(task: Task, found: Loaded) -> dict[str, Any]:
@@ -134,12 +145,30 @@ def _read_journal(task: Task, found: Loaded, notes: dict[str, Any]) -> None:
     events = [line for line in lines if "event" in line]
     _give(found.files, ((line["file"], line["event"]["image"]) for line in events))
     if not task.out.exists():
-        found.categories = found.journal.header["categories"]
+        found.categories = list(found.journal.header["categories"])
+    classes = [line["class"] for line in lines if "class" in line]
+    ids = {each["name"]: each["id"] for each in classes if isinstance(each, dict)}
+    found.told = {*ids, *(each["name"] for each in found.journal.header["categories"])}
     found.lines = lines[notes.get("upto", 0) :]
     for line in found.lines:
         if "class" in line:  # before the words of this start give ids
-            add_class(found.categories, line["class"])
+            given = line["class"]
+            # A name alone, as lines once were, has its id in a later line, if at all.
+            name = given["name"] if isinstance(given, dict) else given
+            if name not in {each["name"] for each in found.categories}:
+                made = class_of(found.categories, name)
+                found.categories.append({**made, "id": ids.get(name, made["id"])})
     found.lines = [line for line in found.lines if "event" in line]
+
+
+def _tell_classes(found: Loaded) -> None:
+    """Adds to the journal the classes that it has not, with their ids.
+
+    So that the snapshot can be made again from the journal alone.
+    """
+    fresh = [each for each in found.categories if each["name"] not in found.told]
+    if fresh:
+        found.journal.append([{"class": each} for each in fresh])
 
 
 def _check_pair(

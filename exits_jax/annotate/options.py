@@ -81,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
         "--allow",
         default="",
         metavar="ADDRESSES",
-        help="from which CVAT, which has no token, may ask beside this machine",
+        help="from which CVAT, which has no token, may ask beside this machine; needs "
+        "--host and --token",
     )
     add("--open", action="store_true", help="open the page in the browser")
     return made

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import msgspec
 import uvicorn
 
+from exits_jax.annotate.addresses import EVERY, LOOPBACK, in_url, reachable
 from exits_jax.annotate.app import Service
 from exits_jax.annotate.engine import Engine, Predicts
-from exits_jax.annotate.guard import LOOPBACK, Guard
+from exits_jax.annotate.guard import Guard
 from exits_jax.annotate.pixels import Pixels
 from exits_jax.annotate.speak.doors import doors_of
 from exits_jax.annotate.speak.tools import routes_of, told
@@ -68,10 +69,9 @@ def serve(
     )
     for remark in store.remarks:
         _logger.warning("%s", remark)
-    shown = "127.0.0.1" if address.host in ("", "0.0.0.0", "::") else address.host
-    url = f"http://{shown}:{port}/?token={token}"
+    url = f"http://{reachable(address.host)}:{port}/?token={token}"
     print(f"{len(store.pictures)} images, {store.task.out}: {url}", flush=True)
-    for line in told(speak, f"{shown}:{port}", token):
+    for line in told(speak, address.host, port, token):
         print(line, flush=True)
     if is_opened:
         webbrowser.open(url)
@@ -122,15 +122,15 @@ def listen(address: Address) -> socket.socket:
 
 def hosts_of(host: str) -> Collection[str]:
     """The names that the server answers to."""
-    names = {*LOOPBACK}
-    if host in ("", "0.0.0.0", "::"):
+    names = {*map(in_url, LOOPBACK)}
+    if host in EVERY:
         own = socket.gethostname()
         names.add(own.lower())
         with contextlib.suppress(OSError):  # a name that no one resolves
             found = socket.getaddrinfo(own, None, type=socket.SOCK_STREAM)
             names |= {str(entry[4][0]) for entry in found}
     else:
-        names.add(f"[{host}]" if ":" in host else host.lower())
+        names.add(in_url(host.lower()))
     return names
 
 

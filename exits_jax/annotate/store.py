@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from exits_jax.annotate.events import Event, EventError, Thing, check_event
-from exits_jax.annotate.loading import Task, add_class, load
+from exits_jax.annotate.loading import Task, add_class, class_of, load
 from exits_jax.annotate.review import read_again
 from exits_jax.annotate.snapshot import record_of, unread_record, write_snapshot
 from exits_jax.data.records import is_length
@@ -115,7 +115,8 @@ class Store:
             if name not in {each["name"] for each in self.categories}:
                 if len(self.categories) >= _MAX_CLASSES:
                     raise EventError(f"There are {_MAX_CLASSES} classes already.")
-                self.journal.append([{"class": name}])
+                made = class_of(self.categories, name)
+                self.journal.append([{"class": made}])
             return add_class(self.categories, name)
 
     def _check(self, event: Event) -> None:

@@ -16,6 +16,7 @@ from exits_jax.data.image_names import (
     name_parts,
     readings,
     several,
+    without_dots,
 )
 from exits_jax.data.records import AnnotationError, fault
 from exits_jax.files.paths import is_inside, leads_out
@@ -24,7 +25,7 @@ from exits_jax.files.paths import is_inside, leads_out
 class Found(NamedTuple):
     """An image file below the folder; it exists."""
 
-    name: str  # relative to the folder, with slashes
+    name: str  # relative to the folder, with slashes; one spelling per file
     how: str  # a key of `image_names.HOW`; "" under the name as it is written
 
 
@@ -54,11 +55,12 @@ class ImageFinder:
                 may mean several files (E111).
             FileNotFoundError: There is no such file.
         """
+        preferred = [without_dots(other) for other in preferred]
         for other in preferred:
             if is_inside(other) and self._is_file(other):
                 return self._checked(Found(other, "subset"))
         if isinstance(name, str) and is_inside(name) and self._is_file(name):
-            return self._checked(Found(name, ""))
+            return self._checked(Found(without_dots(name), ""))
         if isinstance(name, str) and "\0" not in name:
             for other in preferred:
                 if is_inside(other) and (found := self._like(other)):

@@ -30,11 +30,14 @@ HOW = {
 }
 AS_WRITTEN = ("", "slashes", "subset")  # what a name says, however it is written
 _MAX_PARTS = 32  # of a path that ends are made of
-_ENDING = re.compile(
-    r"\.(jpe?g|jfif|png|bmp|gif|tiff?|webp|heic|avif|p[bgnp]m)\Z", re.IGNORECASE
-)
+# Endings of names of images, of those that are read here and of others.
+READ_ENDINGS = ("jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif")
+READ_ENDINGS += ("pbm", "pgm", "pnm", "ppm", "jp2", "avif")
+ENDINGS = (*READ_ENDINGS, "heic")
+_ENDING = re.compile(rf"\.({'|'.join(ENDINGS)})\Z", re.IGNORECASE)
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before names
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_START = re.compile(rf"{_ADDRESS.pattern}|/")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _SEPARATOR = re.compile(r"[/\\]")
 _NOTHING = ("", ".", "..")
@@ -83,6 +86,11 @@ def readings(path: str, *, any_end: bool = False) -> Iterable[Reading]:
                 yield Reading(name, how or "end")
 
 
+def has_ending(path: str) -> bool:
+    """Whether a path ends as those of images do."""
+    return _ENDING.search(path) is not None
+
+
 def last_part(path: str) -> str:
     """The part of a path behind its last separator, of Windows or POSIX."""
     return _SEPARATOR.split(path)[-1]
@@ -90,11 +98,19 @@ def last_part(path: str) -> str:
 
 def normal_form(path: str) -> str:
     """A path such that two of them are equal if they cannot mean different files."""
-    if path.isascii() and "\\" not in path and path[:2] != "./":
+    if path.isascii() and "\\" not in path:
+        return without_dots(path)  # most are
+    return without_dots(unicodedata.normalize("NFC", "/".join(_SEPARATOR.split(path))))
+
+
+def without_dots(path: str) -> str:
+    """A path without its parts that lead nowhere: empty ones and "."."""
+    if "//" not in path and "./" not in path:
         return path  # most are
-    return unicodedata.normalize("NFC", "/".join(_SEPARATOR.split(path))).removeprefix(
-        "./"
-    )
+    start = _START.match(path)
+    lead = start.group() if start else ""
+    parts = path[len(lead) :].split("/")
+    return lead + "/".join(part for part in parts if part not in ("", "."))
 
 
 class Listing:

@@ -167,7 +167,7 @@ def _of_shapes(
             f"{short(sorted(map(str, labels)))}; expected one class, alone or with the "
             f"sides {', '.join(SIDES)} behind it.",
         )
-    return _object_of(first, category, clicks, None, image, record)
+    return _object_of(shapes, category, clicks, None, image, record)
 
 
 def _identity(image: Element, number: int) -> str:
@@ -209,22 +209,27 @@ def _object(shape: Element, image: ImageItem, record: str) -> ObjectItem:
     label = shape.get("label")
     if not label:
         raise fault("E108", "The shape has no label; expected the name of its class.")
-    return _object_of(shape, label, clicks, box, image, record)
+    return _object_of([shape], label, clicks, box, image, record)
 
 
 def _object_of(
-    shape: Element,
+    shapes: list[Element],
     label: str,
     clicks: Clicks | None,
     box: Box | None,
     image: ImageItem,
     record: str,
 ) -> ObjectItem:
-    attributes = {
-        child.get("name", ""): child.text or "" for child in shape.findall("attribute")
-    }
+    found: dict[str, set[str]] = {}
+    for child in (one for shape in shapes for one in shape.findall("attribute")):
+        texts = found.setdefault(child.get("name", ""), set())
+        if len(shapes) == 1:
+            texts.clear()  # the last one counts
+        texts.add(child.text or "")
+    attributes = {name: min(texts) for name, texts in found.items() if len(texts) == 1}
     extra: dict[str, Any] = {"attributes": attributes} if attributes else {}
-    return ObjectItem(image, label, clicks, box, "px", record, extra)
+    flags = () if len(attributes) == len(found) else ("differing_attributes",)
+    return ObjectItem(image, label, clicks, box, "px", record, extra, flags)
 
 
 def _joints(skeleton: Element) -> Clicks:

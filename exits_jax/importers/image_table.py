@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,26 @@ from exits_jax.data.image_names import (
     last_part,
     normal_form,
     one_of_two,
+    without_dots,
 )
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import AnnotationError, StoredImage, fault, is_length
 from exits_jax.importers.items import ImageItem
 
 _MAX_LISTED = 3  # images that one file is contested by, in messages
+
+
+@dataclass
+class Claims:
+    """The images that lead to one file by other names than its own.
+
+    Attributes:
+        others: A few of them, for people.
+        owner: The image that has it as its name, for people; "" without one.
+    """
+
+    others: list[str]
+    owner: str = ""
 
 
 class ImageTable:
@@ -34,7 +49,7 @@ class ImageTable:
     Attributes:
         remarks: Name of the image, code and message: on images that were found in
             another way than by their name alone, until they are taken.
-        contested: Names of a few images by the file that they cannot share.
+        contested: Who leads to it, by the file that they cannot share.
     """
 
     def __init__(
@@ -42,7 +57,7 @@ class ImageTable:
         folder: str | Path,
         *,
         follow_links: bool = False,
-        known: Mapping[str, list[str]] | None = None,
+        known: Mapping[str, Claims] | None = None,
     ):
         self._finder = ImageFinder(folder, follow_links=follow_links)
         self._numbers: dict[str, int] = {}  # by what tells the images apart
@@ -51,7 +66,7 @@ class ImageTable:
         self._of_file: dict[str, int] = {}
         self._found_otherwise: dict[int, str] = {}  # words of those, by number
         self._known = known or {}
-        self.contested: dict[str, list[str]] = {}
+        self.contested: dict[str, Claims] = {}
         self.remarks: list[tuple[str, str, str]] = []
         self._sizes = array("q")  # height, width of image 1, of image 2, ...
         self._faults: dict[str, tuple[str, str]] = {}
@@ -148,10 +163,13 @@ class ImageTable:
         name, words = found.name, _words_of(item)
         owner = item.identity or normal_form(item.file_name)
         is_written = found.how in AS_WRITTEN
-        if item.is_loose and name not in (item.preferred, item.identity):
+        own = without_dots(item.preferred), without_dots(item.identity)
+        if item.is_loose and name not in own:
             is_written = False
-        if not is_written and name in self._known:
-            raise contested(words, name, self._known[name])
+        if not is_written and (claims := self._known.get(name)):
+            if claims.owner:
+                raise one_of_two(words, name, claims.owner)
+            raise contested(words, name, claims.others)
         number = self._of_file.setdefault(name, len(self._names) + 1)
         if number > len(self._names):
             self._names.append(name)
@@ -164,10 +182,12 @@ class ImageTable:
         if theirs == owner:  # two spellings of one name
             return number
         if number in self._found_otherwise:
-            first = [self._found_otherwise[number]]
-            others = self.contested.setdefault(name, first)
-            if len(others) < _MAX_LISTED:
-                others.append(words)
+            first = Claims([self._found_otherwise[number]])
+            claims = self.contested.setdefault(name, first)
+            if is_written:
+                claims.owner = claims.owner or owner
+            elif len(claims.others) < _MAX_LISTED:
+                claims.others.append(words)
         elif is_written:
             message = (
                 f"{name!r:.120} is the name of {words} as well; it is taken for the "

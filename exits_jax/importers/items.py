@@ -33,7 +33,7 @@ class ObjectItem(NamedTuple):
     unit: str  # "px", "share" (0..1 of the image) or "percent"
     record: str  # where it stands in the source, for people: "line 7", "shape 3"
     extra: dict[str, Any] = {}  # further fields to keep, JSON values
-    flags: tuple[str, ...] = ()  # what was put right in reading, keys of FLAG_CODES
+    flags: tuple[str, ...] = ()  # what was put right, keys of `record_writer._CODES`
 
 
 class Rejected(NamedTuple):

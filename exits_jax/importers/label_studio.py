@@ -29,6 +29,7 @@ from exits_jax.importers.label_studio_fields import (
 from exits_jax.importers.sides import class_of_points, split_side
 
 _MAX_LISTED = 20
+_BY_LABEL = ("label", "sides")  # kinds of groups that a label makes
 _EXPORT = "choose the export 'JSON' (not 'JSON-MIN') in Label Studio"
 
 
@@ -159,7 +160,8 @@ def _objects(
         owners = owners_of.get((kind, key), [])
         owner = owners[0] if owners else None
         record = _record(where, members)
-        if len(owners) > 1 and kind != "parent":
+        is_shared = kind in _BY_LABEL and all((k, key) in groups for k in _BY_LABEL)
+        if kind != "parent" and (len(owners) > 1 or is_shared):
             owner = None
             unclear.update(map(id, owners))
         try:
@@ -176,8 +178,8 @@ def _objects(
         record = _record(where, [rectangle])
         if id(rectangle) in unclear:
             message = (
-                "Several rectangles have the note or label of the same keypoints: "
-                "which belongs to them is not told. The keypoints are kept."
+                "Several rectangles, or several groups of keypoints, have its note or "
+                "label: which belong together is not told. The keypoints are kept."
             )
             yield Rejected(record, "E217", message)
             continue
@@ -193,7 +195,7 @@ def _with_sides(regions: list[Region]) -> list[Region]:
     for place, region in enumerate(regions):
         if not region.is_rectangle and region.belongs_to[0] == "label":
             if (split := split_side(region.label)) and split[1]:
-                sides.setdefault(("label", split[1]), []).append(place)
+                sides.setdefault(("sides", split[1]), []).append(place)
     changed = list(regions)
     for key, places in sides.items():
         if len(places) == 4 and class_of_points([regions[k].label for k in places]):
@@ -204,7 +206,8 @@ def _with_sides(regions: list[Region]) -> list[Region]:
 
 def _owns(rectangle: Region) -> Iterator[tuple[str, str]]:
     """The groups of keypoints that a rectangle is the one of, as kind and key."""
-    names = {"parent": rectangle.id, "note": rectangle.note, "label": rectangle.label}
+    names = {"parent": rectangle.id, "note": rectangle.note}
+    names |= dict.fromkeys(_BY_LABEL, rectangle.label)
     return ((kind, name) for kind, name in names.items() if name is not None)
 
 

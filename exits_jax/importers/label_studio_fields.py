@@ -1,10 +1,10 @@
 """Regions and file names as Label Studio writes them."""
 
 import base64
-import re
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from exits_jax.data.image_names import has_ending
 from exits_jax.data.records import fault, is_id
 from exits_jax.importers.json_files import (
     box_with_area,
@@ -15,7 +15,6 @@ from exits_jax.importers.json_files import (
 )
 
 _NO_SHAPES = ("choices", "relation", "rating", "textarea", "taxonomy", "number")
-_IMAGE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|jfif|heic|avif)$", re.IGNORECASE)
 _BARE = ("rectangle", "keypoint")  # shapes whose labels are entries of their own
 _LONGEST_NAME = 60  # of a region or task, in messages
 
@@ -144,7 +143,7 @@ def image_path(data: Any, result: list[Any]) -> str:
     sources = [entry.get("source") for entry in result if isinstance(entry, dict)]
     named = {source[1:] for source in sources if isinstance(source, str)}
     paths = {key: _path(value) for key, value in fields.items()}
-    looking = [key for key, path in paths.items() if _IMAGE.search(path)]
+    looking = [key for key, path in paths.items() if has_ending(path)]
     for keys in (["image"], sorted(named), looking):
         known = [key for key in keys if key in fields]
         if len(known) == 1:

@@ -28,11 +28,16 @@ _PLAIN = (  # of an object whose further fields are all True
     '"extreme_points":[[%s,%s],[%s,%s],[%s,%s],[%s,%s]],"iscrowd":0%s}'
 )
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
-_CODES = {**FLAG_CODES, "clipped_outline": FLAG_CODES["clamped_points"]}
+_CODES = {
+    **FLAG_CODES,
+    "clipped_outline": FLAG_CODES["clamped_points"],
+    "differing_attributes": "W218",
+}
 _REMARKS = {
     "clamped_points": "A click up to 1 px outside the image was put on its border.",
     "clipped_outline": "The outline reached beyond the image and was clipped.",
     "clipped_box": "The box reached beyond the image and was clipped.",
+    "differing_attributes": "Attributes that its points do not agree on are left out.",
     "points_disagree_with_box": "The box is not that of the clicks; the clicks count.",
     "text_as_id": "Its ids are text, the ids they stand for numbers; read as those.",
 }

@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 
 from exits_jax.data.image_folder import FolderAdvice, advise_on_folder
 from exits_jax.files.leftovers import remove_leftovers
-from exits_jax.importers.image_table import ImageTable
+from exits_jax.importers.image_table import Claims, ImageTable
 from exits_jax.importers.items import Item
 from exits_jax.importers.notes import Notes
 from exits_jax.importers.record_writer import RecordWriter
@@ -85,7 +85,7 @@ def write_items(
     draft = output.with_name(f".{output.name}.{os.getpid()}")
     report_draft = report.with_name(f".{report.name}.{os.getpid()}")
     again = list(items) if isinstance(items, Iterator) else items
-    known: dict[str, list[str]] = {}
+    known: dict[str, Claims] = {}
     try:
         while True:
             with Notes(output.parent) as notes:

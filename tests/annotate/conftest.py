@@ -19,13 +19,14 @@ from starlette.testclient import TestClient  # noqa: E402
 
 from exits_jax.annotate.app import Service  # noqa: E402
 from exits_jax.annotate.engine import Engine  # noqa: E402
-from exits_jax.annotate.guard import LOOPBACK, Guard  # noqa: E402
+from exits_jax.annotate.guard import Guard  # noqa: E402
 from exits_jax.annotate.pixels import Pixels  # noqa: E402
-from exits_jax.annotate.serve import Address, listen  # noqa: E402
+from exits_jax.annotate.serve import Address, hosts_of, listen  # noqa: E402
 from exits_jax.annotate.speak.doors import doors_of  # noqa: E402
 from exits_jax.annotate.speak.tools import routes_of  # noqa: E402
 from exits_jax.annotate.store import Store, Task  # noqa: E402
 
+HOSTS = hosts_of("127.0.0.1")
 TOKEN, PORT = "a-token-of-the-tests", 8765
 
 
@@ -109,7 +110,7 @@ class Served:
         )
         doors = doors_of(speak, allow)
         self.app = Guard(
-            self.service.app, token=TOKEN, port=PORT, hosts=LOOPBACK, doors=doors
+            self.service.app, token=TOKEN, port=PORT, hosts=HOSTS, doors=doors
         )
         self.client = self.from_("127.0.0.1")
         self.headers = {
@@ -180,7 +181,7 @@ class Live:
         service = Service(self.store, self.engine, self.pixels, **facts | self.facts)
         self.socket = listen(Address(port=self.port))
         self.port = self.socket.getsockname()[1]
-        app = Guard(service.app, token=TOKEN, port=self.port, hosts=LOOPBACK)
+        app = Guard(service.app, token=TOKEN, port=self.port, hosts=HOSTS)
         config = uvicorn.Config(app, log_config=None, ws="none", lifespan="on")
         config.timeout_graceful_shutdown = 1
         self.server = uvicorn.Server(config)

@@ -32,6 +32,7 @@ from tests.support.toy import ROOT
         (["--out=c.json", "--speak=cvat,sam", "--model=m"], "known are"),
         (["--out=c.json", "--allow=10.0.0.2", "--model=m"], "--speak=cvat"),
         (["--out=c.json", "--speak=cvat", "--model=m", "--allow=host"], "addresses"),
+        (["--out=c.json", "--speak=cvat", "--model=m", "--allow=10.0.0.2"], "--host"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(capsys, folder, words, said):

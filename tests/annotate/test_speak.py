@@ -22,11 +22,12 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.datastructures import Headers
 
 from exits_jax.annotate.speak.asking import MAX_BODY
 from exits_jax.annotate.speak.prompts import four_of, without
 from exits_jax.annotate.speak.tools import told
-from tests.annotate.conftest import TOKEN
+from tests.annotate.conftest import TOKEN, Served
 from tests.exporters.test_label_studio import decode
 from tests.support.annotating import FOUR
 from tests.support.memory import grows_below
@@ -141,6 +142,102 @@ def test_clicks_on_an_image_that_is_shown_turned_are_refused(spoken, caplog):
     assert answer.status_code == 422 and "stored with 40x30 px" in caplog.text
 
 
+@pytest.mark.parametrize("orientation", [2, 3, 4])
+def test_an_orientation_that_keeps_the_size_is_refused(spoken, task, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 30)).save(task.folder / "street" / "c.png", exif=exif)
+    answer = ask(
+        spoken, "/label_studio/predict", recorded("label_studio", "four_clicks")
+    )
+    assert answer.status_code == 422 and "EXIF" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/upload/4/ef2bd72b-0001.png",
+        "/data/local-files/?d=x/0001.png",
+        "s3://bucket/c/0001.png",
+        "/data/upload/b/ef2bd72b-0001.png",
+    ],
+)
+def test_a_path_whose_folders_say_nothing_leads_to_none_of_two(
+    open_store, drawn, task, path
+):
+    add_images(task.folder, "0001.png", "b/0001.png")
+    answer = asked_for(open_store(), drawn, {"image": path})
+    assert answer.status_code == 422 and "'b/0001.png'" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("0001.png", "0001.png"),
+        ("/data/local-files/?d=0001.png", "0001.png"),
+        ("/data/local-files/?d=b/0001.png", "b/0001.png"),
+        ("s3://bucket/c/b/0001.png", "b/0001.png"),
+        ("/data/upload/4/ef2bd72b-c.png", "street/c.png"),
+    ],
+)
+def test_a_path_whose_folders_tell_the_image_leads_to_it(
+    open_store, drawn, task, path, name
+):
+    others = {"0001.png", "b/0001.png", "street/c.png"} - {name}
+    add_images(task.folder, *others, size=(50, 30))  # refused if it were one of them
+    add_images(task.folder, name)
+    assert asked_for(open_store(), drawn, {"image": path}).status_code == 200
+
+
+TWO = """<View><Image name="left" value="$before"/><Image name="right" value="$after"/>
+<BrushLabels name="m1" toName="left"/><BrushLabels name="m2" toName="right"/>
+<KeyPointLabels name="c1" toName="left"/><KeyPointLabels name="c2" toName="right"/>
+</View>"""
+
+
+def test_of_two_images_that_of_the_keypoints_is_read(open_store, drawn):
+    data = {"image": "none.png", "before": "a.png", "after": "gone.png"}
+    left = asked_for(open_store(), drawn, data, TWO, "left")
+    (region,) = left.json()["results"][0]["result"]
+    assert (region["from_name"], region["to_name"]) == ("m1", "left")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "said"),
+    [
+        ({"before": "a.png", "after": "gone.png"}, "right", "gone.png"),
+        ({"before": "a.png"}, "right", "no text 'after'"),
+        ({"before": "a.png"}, "image", "<BrushLabels>"),
+    ],
+)
+def test_an_image_that_the_interface_does_not_give_is_told(
+    open_store, drawn, data, name, said
+):
+    answer = asked_for(open_store(), drawn, data, TWO, name)
+    assert answer.status_code == 422 and said in answer.json()["error"]
+
+
+def asked_for(store, model, data, interface=None, name="image"):
+    """The answer to four clicks on an image."""
+    body = recorded("label_studio", "four_clicks")
+    body["tasks"][0]["data"] = data
+    body["label_config"] = interface or body["label_config"]
+    for region in body["params"]["context"]["result"]:
+        region["to_name"] = name
+    served = Served(store, model, ("label_studio",)).enter()
+    try:
+        return ask(served, "/label_studio/predict", body)
+    finally:
+        served.engine.close()
+        served.pixels.close()
+
+
+def add_images(folder, *names, **image):
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(drawing(**image))
+
+
 def test_training_is_not_feigned(spoken):
     body = recorded("label_studio", "webhook")
     told_of = spoken.client.post("/label_studio/webhook", json=body, headers=STUDIO)
@@ -227,10 +324,10 @@ def test_four_points_of_cvat_give_the_mask_within_its_bounds(spoken, truth):
 
 
 def test_cvat_asks_from_this_machine_or_an_address_that_is_allowed(open_store, drawn):
-    from tests.annotate.conftest import Served
-
     served = Served(open_store(), drawn, ("cvat",), ("172.17.0.2",))
-    for address, status in (("127.0.0.1", 200), ("172.17.0.2", 200), ("10.0.0.9", 403)):
+    asking = {"127.0.0.1": 200, "172.17.0.2": 200, "10.0.0.9": 403, "": 403}
+    asking |= {f"::ffff:{address}": asking[address] for address in list(asking)}
+    for address, status in asking.items():
         got = served.from_(address).get("/api/functions")
         assert got.status_code == status
     served.engine.close()
@@ -387,15 +484,46 @@ def test_an_image_that_unpacks_to_more_than_is_allowed_is_refused(spoken):
 
 
 def test_a_person_is_told_what_to_enter_in_each_tool():
-    lines = told(["x_anylabeling", "label_studio"], "127.0.0.1:80", "secret")
-    assert len(lines) == 2 and all("secret" in line for line in lines)
-    assert "CVAT_NUCLIO_PORT=80" in told(["cvat"], "127.0.0.1:80", "secret")[0]
+    lines = told(["x_anylabeling", "label_studio"], "::1", 80, "secret")
+    assert len(lines) == 2
+    assert all("secret" in line and "http://[::1]:80/" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1", "HOST=ADDRESS, for which --host=ADDRESS"),
+        ("0.0.0.0", "HOST=ADDRESS, one of this machine"),
+        ("::", "HOST=ADDRESS, one of this machine"),
+        ("10.0.0.5", "HOST=10.0.0.5"),
+    ],
+)
+def test_no_loopback_host_is_told_for_the_containers_of_cvat(host, said):
+    (line,) = told(["cvat"], host, 80, "secret")
+    assert said in line and "CVAT_NUCLIO_PORT=80" in line
+    assert "127.0.0.1" not in line
+
+
+def test_an_address_of_ipv4_on_a_socket_of_ipv6_is_our_own(spoken):
+    headers = [
+        (b"host", b"10.0.0.5:80"),
+        *((k.encode(), v.encode()) for k, v in STUDIO.items()),
+    ]
+    scope = {"type": "http", "method": "GET", "path": "/label_studio/health"}
+    scope |= {
+        "headers": headers,
+        "server": ("::ffff:10.0.0.5", 80),
+        "query_string": b"",
+    }
+    refusal, _ = spoken.app._refusal(scope, Headers(scope=scope))
+    assert refusal is None
 
 
 # Points as clicks
 
 
 def test_more_than_four_points_are_their_outermost():
+    assert four_of([(8.0, 2.0), (12.0, 2.0), *FOUR])[0] == (10, 2)  # the middle one
     five = [*FOUR, (20.0, 28.0)]
     assert four_of(five) == [(10, 2), (3, 12.5), (20, 28), (30, 14)]
     assert four_of(FOUR) == FOUR and four_of(FOUR[:3]) is None

@@ -68,6 +68,33 @@ def test_an_added_class_keeps_its_id_beside_those_of_the_next_start(
     assert again.things["o1"].category == 3
 
 
+def test_classes_of_later_starts_keep_their_ids_when_the_snapshot_is_lost(
+    open_store, task
+):
+    open_store(task._replace(classes=("car",))).close()
+    open_store(task).close()  # adds "person"
+    store = open_store(task)
+    store.add_class("dog")
+    store.add(events_of(*clicked(category=3)))
+    before = store.categories
+    store.close()
+    task.out.unlink()
+    assert open_store(task).categories == before
+
+
+def test_class_lines_without_ids_are_read_and_told_again(open_store, task):
+    first = open_store(task._replace(classes=("car",)))
+    first.journal.append([{"class": "dog"}])
+    first._lock_file.close()
+    again = open_store(task)
+    assert [each["name"] for each in again.categories] == ["car", "dog", "person"]
+    _, lines, _ = read_journal(again.journal.path)
+    assert lines[1:] == [
+        {"class": {"id": 2, "name": "dog"}},
+        {"class": {"id": 3, "name": "person"}},
+    ]
+
+
 def test_clicks_in_any_order_are_written_in_ours(open_store, task):
     store = open_store()
     mixed = [FOUR[2], FOUR[0], FOUR[3], FOUR[1]]
@@ -111,6 +138,13 @@ def test_a_journal_whose_snapshot_was_lost_finds_its_images_again(open_store, ta
     again = open_store()
     assert state_of(again) == before
     assert again.pictures[again.place_of[3]].name == "street/c.png"
+
+
+@pytest.mark.parametrize("ending", ["jfif", "pnm", "JP2"])
+def test_images_of_every_ending_that_is_read_are_listed(open_store, task, ending):
+    other = task.folder / f"d.{ending}"
+    other.write_bytes((task.folder / "a.png").read_bytes())
+    assert other.name in {each.name for each in open_store().pictures if not each.fault}
 
 
 def test_an_image_keeps_its_id_when_others_are_added(open_store, task):

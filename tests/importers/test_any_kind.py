@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
+from exits_jax.importers.items import ImageItem
 from tests.importers import sources
 from tests.support import mutants
 
@@ -97,6 +98,25 @@ def test_many_sources_end_in_records_or_one_clear_error(kind, tmp_path_factory):
 def test_a_sound_source_is_a_right_result(kind, tmp_path):
     source = mutants.make(kind, tmp_path)
     assert mutants.read_as(kind, source, tmp_path).name == mutants.RIGHT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_that_a_reader_loses_is_noticed(kind, tmp_path, monkeypatch):
+    read, read_instances = mutants.kinds.read, mutants.read_instances
+
+    def losing(*given):
+        items = list(read(*given))
+        lost = max(k for k, one in enumerate(items) if not isinstance(one, ImageItem))
+        return items[:lost] + items[lost + 1 :]
+
+    monkeypatch.setattr(mutants.kinds, "read", losing)
+    monkeypatch.setattr(
+        mutants,
+        "read_instances",
+        lambda *given, **asked: read_instances(*given, **asked)._replace(skipped=[]),
+    )
+    source = mutants.make(kind, tmp_path)
+    assert mutants.read_as(kind, source, tmp_path).name == "lost record"
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF"])

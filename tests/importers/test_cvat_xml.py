@@ -11,6 +11,7 @@ from exits_jax.importers import cvat_xml, xml_files
 from exits_jax.importers.cvat_xml import read
 from exits_jax.importers.items import ImageItem, ObjectItem, Rejected
 from exits_jax.importers.kinds import box_only_warning
+from exits_jax.importers.write import write_items
 from tests.importers import made
 
 CLICKS = ((30.0, 10.0), (20.5, 25.25), (40.0, 50.0), (60.0, 30.0))
@@ -538,6 +539,25 @@ def test_four_points_of_one_group_are_an_object(tmp_path, labels):
     assert (item.category, item.clicks) == ("cat", CLICKS)
     assert item.box == (20, 10, 60.5, 50)
     assert "shapes 1, 2, 3, 4 (<points>)" in item.record
+
+
+def test_attributes_of_the_points_of_a_group_are_merged(tmp_path):
+    values = [{}, {"color": "red", "age": "1"}, {"age": "2"}, {"color": "red"}]
+    shapes = [
+        element(
+            "points",
+            "".join(f'<attribute name="{k}">{v}</attribute>' for k, v in own.items()),
+            label="cat",
+            group_id="7",
+            points=place,
+        )
+        for place, own in zip(TEXT.split(";"), values)
+    ]
+    (item,) = items(tmp_path, *shapes)
+    assert item.extra == {"attributes": {"color": "red"}}
+    images = made.images(tmp_path / "images")
+    remarks = write_items([item], tmp_path / "out.json", images).remarks
+    assert "W218" in remarks
 
 
 @pytest.mark.parametrize(

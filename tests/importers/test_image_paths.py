@@ -5,7 +5,9 @@ import json
 import pytest
 from PIL import Image
 
+from exits_jax.data.image_names import normal_form
 from exits_jax.importers import coco_boxes, cvat_xml, label_studio, labelme
+from exits_jax.importers.items import ImageItem
 from exits_jax.importers.write import write_items
 from tests.importers import made
 from tests.importers.test_label_studio import annotation, keypoints, rectangle, task
@@ -61,6 +63,40 @@ def test_a_file_at_the_end_of_two_paths_is_neither_image(tmp_path, images):
 def test_a_file_is_that_of_the_image_which_has_its_name(tmp_path, images):
     items = _labeled(tmp_path, images, "/x/only.png", "only.png")
     assert made.names_found(items, images) == [None, "only.png"]
+
+
+@pytest.mark.parametrize(
+    "paths", [("/x/only.png", "only.png"), ("only.png", "/x/only.png")]
+)
+def test_the_image_of_another_is_told_so_in_any_order(tmp_path, images, paths):
+    summary = write_items(_labeled(tmp_path, images, *paths), tmp_path / "o", images)
+    count, message = summary.rejected["E111"]
+    assert count == 1
+    assert "'/x/only.png' has no file of its own" in message
+    assert "stands for only.png." in message
+
+
+@pytest.mark.parametrize("name", ["./only.png", ".//only.png", "././/only.png"])
+def test_spellings_of_a_name_are_one_image(tmp_path, images, name):
+    found = [made.item(image=ImageItem(each)) for each in ("only.png", name)]
+    summary = write_items(found, tmp_path / "out.json", images)
+    assert (summary.counts["objects"], summary.counts["images"]) == (2, 1)
+    made.read_back(summary, images)
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("a//./b.jpg", "a/b.jpg"),
+        ("\\\\host\\a.jpg", "/host/a.jpg"),
+        ("/x/./a.jpg", "/x/a.jpg"),
+        ("http://host//a.jpg", "http://host/a.jpg"),
+        ("../a.jpg", "../a.jpg"),
+        ("x../a.jpg", "x../a.jpg"),
+    ],
+)
+def test_parts_that_lead_nowhere_tell_no_paths_apart(path, form):
+    assert normal_form(path) == form
 
 
 def test_the_report_counts_the_objects_of_every_image_that_shares_a_file(

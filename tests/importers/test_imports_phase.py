@@ -16,6 +16,7 @@ from exits_jax.importers.items import Rejected
 from exits_jax.phases import imports
 from exits_jax.run.workdir import ConfigError, Workdir
 from tests.importers import made, sources
+from tests.importers.test_label_studio import annotation, keypoints, task
 
 
 @pytest.fixture
@@ -62,6 +63,25 @@ def report_of(run):
     return json.loads((run.workdir / "imported_report.json").read_text())
 
 
+def test_a_file_that_is_found_contested_is_read_again_for(run, tmp_path):
+    made.images(run.images, "b.jpg")
+    tasks = [
+        task(annotation(*keypoints(original_width=100, original_height=80)), **fields)
+        for fields in (
+            {"id": number, "data": {"image": path}}
+            for number, path in enumerate(("/x/a.jpg", "/y/a.jpg", "/x/b.jpg"))
+        )
+    ]
+    run.go("label_studio", made.write_json(tmp_path / "t.json", tasks), **MANY)
+    report = report_of(run)
+    counts = report["counts"]
+    assert (counts["objects"], counts["rejected"], counts["images"]) == (1, 2, 1)
+    assert {each["record"][:6] for each in report["rejected"]} == {"task 0", "task 1"}
+    read = read_instances(run.workdir / "imported.json", run.images, on_bad="error")
+    assert read.instances[0].image_path.endswith("b.jpg")
+
+
+MANY = {"max_skip_fraction": 0.7}
 BOXES = {"coco_boxes", "voc_xml"}  # kinds without clicks
 
 

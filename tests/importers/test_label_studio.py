@@ -289,6 +289,7 @@ def test_the_end_of_a_path_or_url_is_taken(tmp_path, value, name):
     [
         ({"image": "/x/a.jpg", "other": "/x/b.jpg"}, "/x/a.jpg"),
         ({"img": "/x/a.png"}, "/x/a.png"),
+        ({"img": "/x/a.jp2", "text": "a.txt"}, "/x/a.jp2"),
         ({"text": "a dog", "photo": "/x/a.JPEG", "n": 3}, "/x/a.JPEG"),
     ],
 )
@@ -570,6 +571,23 @@ def test_keypoints_named_by_class_and_side_are_an_object(tmp_path):
     (item,) = items(tmp_path, *regions, rectangle())
     assert item.category == "cat" and len(item.clicks) == 4
     assert item.box is not None
+
+
+def of_both(*more):
+    """Four keypoints of a label, and four of the same with their sides."""
+    named = [keypoint(f"s{n}", n, f"cat {side}") for n, side in enumerate(SIDES)]
+    return [*keypoints(), *named, *more]
+
+
+def test_keypoints_with_and_without_sides_are_two_objects(tmp_path):
+    found = items(tmp_path, *of_both())
+    assert [item.category for item in found] == ["cat", "cat"]
+
+
+def test_a_rectangle_beside_both_is_of_neither(tmp_path):
+    *found, refused = items(tmp_path, *of_both(rectangle()))
+    assert [item.box for item in found] == [None, None]
+    assert refused.code == "E217"
 
 
 def test_a_region_a_little_over_the_edge_is_clipped_with_a_remark(tmp_path):

@@ -33,12 +33,13 @@ from exits_jax.data.extreme_points import points_of_record
 from exits_jax.data.images import ImageError, check_image, image_remarks, read_image
 from exits_jax.data.records import AnnotationError
 from exits_jax.importers import kinds
+from exits_jax.importers.items import ImageItem
 from exits_jax.importers.write import write_items
 from tests.importers import made, sources
+from tests.support import source_records
 
 LIMIT_S = 5.0
 CLEAR, RIGHT = "clear error", "right result"
-COCO_KINDS = ("extremenet", "coco_boxes", "cvat_keypoints", "coco")
 TOKENS = (
     "", "0", "-1", "1e400", "NaN", "Infinity", "1.0", "99999999999999999999", "null",
     "true", '""', "[]", "{}", "..", "../../a.jpg", "C:\\a.jpg", "\u202e", "\x00", "é",
@@ -151,27 +152,20 @@ def read_as(kind: str, source: Path, folder: Path) -> Outcome:
                 source, images, max_skip_fraction=1.0, points_of=points_of
             )
             records = len(found.instances) + len(found.skipped)
-            outcome.append(_added_up(kind, source, records))
+            wanted = source_records.COUNTERS[kind](source)
+            lost = f"{records} of {wanted}" if records < wanted else ""
         else:
             items = list(
                 kinds.read(kind, source, kinds.Options(str(folder / "images")))
             )
             summary = write_items(items, folder / "out.json", folder / "images")
             made.read_back(summary, folder / "images")
-            outcome.append(_added_up(kind, source, summary.counts["records"]))
+            lost = source_records.lost_records(kind, source, items)
+            read = sum(not isinstance(item, ImageItem) for item in items)
+            if summary.counts["records"] != read:
+                lost = f"{summary.counts['records']} of {read} that were read"
+        outcome.append(Outcome("lost record", lost) if lost else Outcome(RIGHT))
     return outcome[0]
-
-
-def _added_up(kind: str, source: Path, records: int) -> Outcome:
-    """Whether as many records were met as the source has, where that can be counted."""
-    if kind in COCO_KINDS:
-        text = source.read_text(encoding="utf-8-sig")
-        annotations = json.loads(text, parse_int=str)["annotations"]
-        # Of keypoints, an image that cannot be used is a record of its own.
-        most = records if kind == "cvat_keypoints" else len(annotations)
-        if not len(annotations) <= records <= most:
-            return Outcome("lost record", f"{records} of {len(annotations)}")
-    return Outcome(RIGHT)
 
 
 def edited(content: Any, rng: random.Random) -> bytes:

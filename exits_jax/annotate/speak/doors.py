@@ -10,10 +10,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from exits_jax.annotate.addresses import parsed
 from exits_jax.annotate.options import TOOLS
 from exits_jax.annotate.speak import cvat, label_studio, x_anylabeling
 
-_LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 _OF_PAGES = ("origin", "sec-fetch-site")  # what browsers add, and no program does
 
 
@@ -34,7 +34,8 @@ class Door(NamedTuple):
             return JSONResponse({"error": "It comes from a page."}, 403)
         if self.token_of is None:
             client = scope.get("client") or ("", 0)
-            if client[0] not in (*_LOOPBACK, *self.addresses):
+            address, allowed = parsed(client[0]), map(parsed, self.addresses)
+            if address is None or not (address.is_loopback or address in {*allowed}):
                 said = f"--allow does not name {client[0]}."
                 return JSONResponse({"error": said}, 403)
         else:

@@ -21,15 +21,23 @@ from exits_jax.annotate.speak.label_studio_bodies import (
     WebhookBody,
 )
 from exits_jax.annotate.store import Store
+from exits_jax.data.image_finder import Found as FoundFile
 from exits_jax.data.image_finder import ImageFinder
-from exits_jax.data.image_names import Listing, last_part
-from exits_jax.data.records import AnnotationError
+from exits_jax.data.image_names import AS_WRITTEN, Listing, last_part
+from exits_jax.data.images import ImageError, image_remarks
+from exits_jax.data.records import AnnotationError, fault
 from exits_jax.exporters.label_studio_rle import encode
 from exits_jax.importers.label_studio_fields import image_path
 
 PATH = "/label_studio"
 _MAX_BODY = 8 * 2**20
 _DECIMALS = 3  # of a pixel; percents have errors of rounding
+_MAX_LISTED = 3
+_UPLOAD = "/data/upload/"  # whose names have lost their folders
+_NO_INTERFACE = (
+    "The labeling interface has no <BrushLabels> and <KeyPointLabels> of one <Image> "
+    "with a value such as $image; masks need all three."
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -38,6 +46,7 @@ class Interface(NamedTuple):
 
     brush: str
     image: str
+    field: str  # of the data of a task, where the path of the image is
 
 
 class LabelStudio:
@@ -68,11 +77,8 @@ class LabelStudio:
     async def setup(self, request: Request) -> Response:
         """A project is connected."""
         body = await read_body(request, SetupBody, most=_MAX_BODY)
-        if interface_of(body.schema) is None:
-            _logger.warning(
-                "The labeling interface of the project has no <BrushLabels> and "
-                "<KeyPointLabels> of one <Image>; masks need both."
-            )
+        if not interfaces_of(body.schema):
+            _logger.warning("%s", _NO_INTERFACE)
         return answer({"model_version": self._asking.name})
 
     async def webhook(self, request: Request) -> Response:
@@ -102,14 +108,16 @@ class LabelStudio:
         self, body: PredictBody, drawn: list[Region]
     ) -> dict[str, Any] | None:
         (task,) = body.tasks
-        interface = interface_of(body.label_config)
+        clicked = {each.to_name for each in drawn}
+        known = interfaces_of(body.label_config)
+        interface = next((each for each in known if {each.image} == clicked), None)
         if interface is None:
-            raise HTTPException(422, "The labeling interface has no <BrushLabels>.")
+            raise _refused(_NO_INTERFACE)
         values = [each.keypoint() for each in drawn]
         on, off = list[tuple[float, float]](), list[tuple[float, float]]()
         if sum(each.is_positive for each in drawn) < 4:
             return None
-        place = await asyncio.to_thread(self._place, task)
+        place = await asyncio.to_thread(self._place, task, interface.field)
         height, width = self._store.pictures[place].size
         for region, value in zip(drawn, values):
             self._check(region, place)
@@ -122,40 +130,81 @@ class LabelStudio:
 
         return await self._asking.mask(place, f"task{task.id}", (on, off), tell)
 
-    def _place(self, task: Task) -> int:
+    def _place(self, task: Task, field: str) -> int:
         """The image of a task, by the end of its path; nothing is fetched."""
+        shown = f"{task.data.get(field, task.data)!a:.200}"
         try:
-            place = self._found(image_path(task.data, []))
-        except (AnnotationError, FileNotFoundError, KeyError):
-            said = f"No image of the folder has the name of {str(task.data)!a:.200}."
-            _logger.warning("%s", said)
-            raise HTTPException(422, said) from None
-        if fault := self._store.pictures[place].fault:
-            raise HTTPException(422, fault)
+            place = self._found(_path_of(task, field))
+        except AnnotationError as error:
+            raise _refused(f"{shown}: {error.problems[0].message}") from None
+        except (FileNotFoundError, KeyError):
+            raise _refused(f"No image of the folder is told by {shown}.") from None
+        picture = self._store.pictures[place]
+        if picture.fault:
+            raise HTTPException(422, picture.fault)
+        try:
+            remarks = image_remarks(self._store.task.folder / picture.name)
+        except (ImageError, OSError):
+            raise _refused(f"{picture.name!a:.200} can no longer be read.") from None
+        if "orientation_ignored" in remarks:
+            raise _refused(
+                f"{picture.name!a:.200} is shown as its EXIF orientation turns or "
+                "mirrors it. Store it as it is shown."
+            )
         return place
 
     def _found(self, path: str) -> int:
+        """The image that a path leads to.
+
+        A path whose folders say nothing, as those of uploads, counts only if one
+        image has its last part.
+        """
         try:
-            return self._places[self._finder.find(path, any_end=True).name]
-        except FileNotFoundError:  # an upload loses the names of its folders
-            ends, _ = self._ends.like(last_part(path))
-            found = [n for name, n in self._places.items() if last_part(name) in ends]
-            if len(found) != 1:
-                raise
-            return found[0]
+            found = self._finder.find(path, any_end=True)
+        except FileNotFoundError:
+            found = FoundFile(last_part(path), "end")
+        is_upload = _UPLOAD in f"/{path}" or last_part(found.name) != last_part(path)
+        is_told = found.how in AS_WRITTEN or ("/" in found.name and not is_upload)
+        if is_told:
+            return self._places[found.name]
+        ends, _ = self._ends.like(last_part(found.name))
+        places = [n for name, n in self._places.items() if last_part(name) in ends]
+        if len(places) > 1:
+            listed = ", ".join(
+                f"{self._store.pictures[n].name!a:.80}" for n in places[:_MAX_LISTED]
+            )
+            raise fault("E111", f"several images may be meant, such as {listed}.")
+        if not places:
+            raise FileNotFoundError(path)
+        return places[0]
 
     def _check(self, region: Region, place: int) -> None:
         """Refuses coordinates of another frame."""
         picture = self._store.pictures[place]
         shown = region.original_height, region.original_width
         if region.image_rotation or shown != picture.size:
-            said = (
+            raise _refused(
                 f"{picture.name!a:.200} is shown with {shown[1]}x{shown[0]} px, turned "
                 f"by {region.image_rotation:g} degrees, but stored with "
                 f"{picture.size[1]}x{picture.size[0]} px. Store it as it is shown."
             )
-            _logger.warning("%s", said)
-            raise HTTPException(422, said)
+
+
+def _refused(said: str) -> HTTPException:
+    """The answer to what cannot be done, which the terminal tells, too."""
+    _logger.warning("%s", said)
+    return HTTPException(422, said)
+
+
+def _path_of(task: Task, field: str) -> str:
+    """The path of the image in the field that the interface names.
+
+    Raises:
+        AnnotationError: There is none.
+    """
+    if not isinstance(task.data.get(field), str):
+        raise fault("E102", f"the task has no text {field!a:.80}, as <Image> wants.")
+    return image_path({field: task.data[field]}, [{"source": f"${field}"}])
 
 
 def pixel_at(percent: float, length: int) -> float:
@@ -168,18 +217,21 @@ def pixel_at(percent: float, length: int) -> float:
     return round(min(max(percent / 100 * length - 0.5, 0.0), length - 1.0), _DECIMALS)
 
 
-def interface_of(text: str) -> Interface | None:
-    """The brush of a labeling interface and its image; None if it has none."""
+def interfaces_of(text: str) -> list[Interface]:
+    """The brushes of a labeling interface whose images take keypoints, too."""
     try:
         root = fromstring(text)
     except (ParseError, DefusedXmlException, ValueError):
-        return None
+        return []
     points = {each.get("toName") for each in root.iter("KeyPointLabels")}
+    fields = {each.get("name"): each.get("value", "") for each in root.iter("Image")}
+    found = []
     for brush in root.iter("BrushLabels"):
         name, image = brush.get("name"), brush.get("toName")
-        if name and image and image in points:
-            return Interface(name, image)
-    return None
+        field = fields.get(image, "")
+        if name and image and image in points and field.startswith("$"):
+            found.append(Interface(name, image, field[1:]))
+    return found
 
 
 def region_of(found: Found, interface: Interface, labels: list[str]) -> dict[str, Any]:

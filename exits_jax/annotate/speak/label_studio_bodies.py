@@ -25,6 +25,7 @@ class Region(msgspec.Struct):
     original_width: int = 0
     original_height: int = 0
     image_rotation: float = 0
+    to_name: str = ""  # of the image in the labeling interface
     is_positive: bool = True
 
     def keypoint(self) -> Value:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from exits_jax.importers.outlines import extreme_vertices
+
 Point = tuple[float, float]  # (x, y) px; (0, 0) is the centre of the first pixel
 
 
@@ -15,13 +17,7 @@ def four_of(points: Sequence[Point]) -> list[Point] | None:
     """
     if len(points) <= 4:
         return list(points) if len(points) == 4 else None
-    x, y = (lambda point: point[0]), (lambda point: point[1])
-    return [
-        min(points, key=y),
-        min(points, key=x),
-        max(points, key=y),
-        max(points, key=x),
-    ]
+    return list(extreme_vertices(list(points)))
 
 
 def without(

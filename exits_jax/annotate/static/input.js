@@ -3,6 +3,7 @@ import {
   accept, addClass, app, canEdit, click, escape, fill, finish, flushMove, moveClick, nudge, paint, part,
   remove, select, setCategory, setThreshold, setTool, step, takeOver, threshold, turn,
 } from "./main.js";
+import {classLike} from "./classes.js";
 import {$, say} from "./panel.js";
 
 const MAX_RADIUS = 400;
@@ -261,8 +262,8 @@ function searchKey(event) {
     addClass($("search").value.trim());
     $("search").value = "";
   } else if (event.key === "Enter") {
-    const text = $("search").value.trim().toLowerCase();
-    const found = app.categories.find(({name}) => name.toLowerCase().includes(text));
+    const text = $("search").value.trim();
+    const found = classLike(app.categories, text);
     if (!found) return say(`No class has ${text} in its name; ⇧ Enter adds it.`, true);
     $("search").value = "";
     setCategory(found.id);
