@@ -11,7 +11,7 @@ import pytest
 
 from exits_jax import exit_status, main
 from exits_jax.data import rle
-from exits_jax.files.seals import Damaged
+from exits_jax.files.seals import Damaged, read_sealed, write_sealed
 from exits_jax.labeling import stored_labels as phase
 from exits_jax.labeling.check_walk import check_walk
 from exits_jax.labeling.model_source import walk_encoder
@@ -236,7 +236,7 @@ def test_a_training_does_not_go_on_with_labels_of_another_kind(stored, tmp_path)
     config = stored.copy_and_resolve_references()
     config.workdir = str(tmp_path / "run")
     record = tmp_path / "run/phases/train.json"
-    record.write_text(record.read_text().replace('"finished"', '"running"'))
+    write_sealed(record, read_sealed(record) | {"status": "running"})
     config.walk.cut = 1.5
     workdir = Workdir(config.workdir)
     objects = training_instances(config, workdir)
