@@ -123,7 +123,10 @@ def refuse_damaged(folder: Path) -> None:
         folder: Where it lies, with its manifest.
     """
     path, manifest = folder / "pseudo_masks.json", folder / "manifest.json"
-    again = "Bring back a copy, or make the masks again with --redo=generate."
+    again = (
+        "Bring back a copy, or make the masks again with --redo=generate. Masks that "
+        "were changed on purpose are exported from a copy: --config.export.source=COPY."
+    )
     try:
         files = read_json(manifest, dict).get("files")
         seal = files.get(path.name) if isinstance(files, dict) else None

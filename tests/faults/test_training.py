@@ -97,7 +97,7 @@ def test_f12_a_run_that_only_makes_nan_stops_with_steps_and_annotations(
     dataset, workdir, capsys
 ):
     config = commands.config_for(
-        dataset, workdir, train__lr=1e38, train__ramp_up=0.0, train__max_bad_steps=3
+        dataset, workdir, train__lr=2e9, train__ramp_up=0.0, train__max_bad_steps=3
     )
     assert main.run(config, "train") == exit_status.FAILED
     said = capsys.readouterr().err

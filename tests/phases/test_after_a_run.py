@@ -83,7 +83,7 @@ def test_a_tool_leaves_the_record_of_the_run_alone(finished):
     assert (folder / "run" / "config.json").read_bytes() == before
 
 
-def test_a_crowd_mark_of_null_is_no_crowd(finished):
+def test_a_crowd_mark_of_null_is_no_crowd(finished, capsys):
     config, folder = finished
     path = folder / "run" / "pseudo_masks.json"
     masks = json.loads(path.read_text())
@@ -91,6 +91,9 @@ def test_a_crowd_mark_of_null_is_no_crowd(finished):
         record["iscrowd"] = None
     path.write_text(json.dumps(masks))
     config.export.kind = "cvat"
+    assert main.run(config, "export") == exit_status.BAD_INPUT
+    assert "--config.export.source=COPY" in capsys.readouterr().err
+    config.export.source = str(shutil.copy(path, folder / "changed.json"))
     assert main.run(config, "export") == exit_status.OK
     report = json.loads(
         (folder / "run" / "export" / "cvat" / "export_report.json").read_text()

@@ -301,7 +301,7 @@ def test_columns_that_are_gone_are_named(folder, capsys):
     config = toy.config_for(folder, folder / "run")
     assert main.run(config, "prepare") == exit_status.OK
     shutil.rmtree(folder / "run" / "annotations" / "train_columns")
-    said = _refused(config, capsys, status=exit_status.USAGE)
+    said = _refused(config, capsys, status=exit_status.BAD_INPUT)
     assert "train_columns" in said and "--redo=prepare" in said
 
 
