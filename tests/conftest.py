@@ -42,6 +42,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest test comes first: as the last one it would keep one worker alone."""
+    items.sort(key=lambda item: "test_notebook" not in item.nodeid)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c(request):
     """Ends the session after the test that it interrupts.

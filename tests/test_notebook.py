@@ -18,7 +18,12 @@ def run_notebook(folder: Path) -> nbformat.NotebookNode:
         folder: Where it works; its files stay there.
     """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    given = {"CLICKS_TO_MASKS": str(folder), "PYTHONPATH": str(ROOT)}
+    given = {
+        "CLICKS_TO_MASKS": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "",  # it trains for longer than it compiles
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    }
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     try:
