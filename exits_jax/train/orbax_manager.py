@@ -92,7 +92,7 @@ def words_of(error: Exception) -> str:
     """An error of orbax in one line, without what is of use to its authors alone."""
     cause = error.__cause__ or error
     if isinstance(cause, Damaged):
-        return str(cause)
+        return str(cause).removesuffix(".")
     text = str(cause).partition(" [tensorstore_spec")[0].partition(" [source")[0]
     return f"{type(cause).__name__}: {' '.join(text.split())[:400]}"
 

@@ -67,26 +67,15 @@ def check(kind, folder, spoil):
     assert outcome.name in (mutants.CLEAR, mutants.RIGHT), outcome.detail
 
 
-def examples(number):
-    return settings(max_examples=number, deadline=None, suppress_health_check=QUIET)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_source_ends_in_records_or_one_clear_error(kind, tmp_path_factory):
-    @seed(0)
-    @examples(12)
-    @given(spoilt(kind))
-    def run(spoil):
-        check(kind, tmp_path_factory.mktemp("any"), spoil)
-
-    run()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_sources_end_in_records_or_one_clear_error(kind, tmp_path_factory):
-    @seed(1)
-    @examples(400)
+@pytest.mark.parametrize(
+    ("number", "drawn"), [(12, 0), pytest.param(150, 1, marks=pytest.mark.slow)]
+)
+def test_any_source_ends_in_records_or_one_clear_error(
+    kind, number, drawn, tmp_path_factory
+):
+    @seed(drawn)
+    @settings(max_examples=number, deadline=None, suppress_health_check=QUIET)
     @given(spoilt(kind))
     def run(spoil):
         check(kind, tmp_path_factory.mktemp("any"), spoil)
