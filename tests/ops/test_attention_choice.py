@@ -1,5 +1,3 @@
-import logging
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -51,9 +49,8 @@ def test_auto_takes_the_way_that_suits_the_device(on, kind, way):
     ],
 )
 def test_what_cudnn_cannot_do_goes_together_and_the_log_says_why(
-    on, caplog, monkeypatch, dtype, head_dim, capability, reason
+    on, caplog, dtype, head_dim, capability, reason
 ):
-    monkeypatch.setattr(logging.getLogger("exits_jax"), "propagate", True)
     attention_choice._chosen.cache_clear()
     on("NVIDIA T4", capability)
     for _ in range(2):
