@@ -40,7 +40,7 @@ stage2-env:
 
 # One thread: OpenMP's waiting makes small models slower on a busy machine.
 test-stage2: stage2-env
-	OMP_NUM_THREADS=1 .venv-stage2/bin/python -m pytest -c tests/stage2/pytest.ini tests/stage2 $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 .venv-stage2/bin/python -m pytest -n $(WORKERS) --dist loadscope -c tests/stage2/pytest.ini tests/stage2 $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -25,10 +25,15 @@ for name, value in KEPT.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
-# Toy programs run for milliseconds and compile for seconds: LLVM lets them be.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-).strip()
+# Toy programs run for milliseconds and compile for seconds: XLA and LLVM do the least.
+# Processes that tests start inherit it.
+FAST_COMPILE = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FAST_COMPILE))
 
 # Threads of PyTorch wait for each other by spinning, which a busy CPU punishes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

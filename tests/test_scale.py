@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support import toy
-from tests.support.processes import FAST_COMPILE, finish_all, start_processes
+from tests.support.processes import finish_all, start_processes
 
 NUM_STEPS = 20
 # processes, devices of each, sizes of the mesh
@@ -37,7 +37,6 @@ def warm(tmp_path_factory):
                     [*flags, f"--phase={phase}"],
                     num_processes=1,
                     devices=1,
-                    env=FAST_COMPILE,
                 )
             )
             assert status == 0, said
@@ -55,7 +54,6 @@ def _train(warm, name, num_processes=1, devices=1, mesh=(1, 1)):
             [*flags, f"--workdir={workdir}", "--phase=train", *changed],
             num_processes=num_processes,
             devices=devices,
-            env=FAST_COMPILE,
         )
     )
     assert [status for status, _ in ends] == [0] * num_processes, ends
@@ -90,11 +88,7 @@ def test_two_processes_do_all_phases_with_split_parameters(tmp_path):
     toy.write_dataset(tmp_path / "data", num_images=10)
     config = toy.config_for(tmp_path / "data", tmp_path / "run", mesh__fsdp=2)
     config.warmup.steps = config.train.steps = 2
-    ends = finish_all(
-        start_processes(
-            toy.as_flags(config), num_processes=2, devices=2, env=FAST_COMPILE
-        )
-    )
+    ends = finish_all(start_processes(toy.as_flags(config), num_processes=2, devices=2))
     assert [status for status, _ in ends] == [0, 0], ends
     masks = json.loads((tmp_path / "run" / "pseudo_masks.json").read_text())
     skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())

@@ -112,7 +112,7 @@ def torch_step(config: mlc.ConfigDict, start: Start) -> TorchStep:
         decoder=dict(config.decoder),
         mean=stats.mean,
         std=stats.std,
-        layer=points.layers[0],
+        layers=points.layers,
         num_rounds=points.num_rounds,
         num_hops=points.num_hops or 0,
         fg_threshold=points.fg_threshold,
@@ -181,8 +181,3 @@ def _check(config: mlc.ConfigDict) -> None:
                 f"The PyTorch step knows {name} = {value!r} alone, not {found!r}: "
                 f"give --config.{name}={value}, or leave it out (--against=)."
             )
-    if len(config.similarity.layers) != 1:
-        raise ValueError(
-            "The PyTorch step reads one layer, similarity.layers has "
-            f"{config.similarity.layers}."
-        )

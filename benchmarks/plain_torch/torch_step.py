@@ -28,7 +28,7 @@ class Options(NamedTuple):
     decoder: dict
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    layer: int
+    layers: tuple[int, ...]
     num_rounds: int
     num_hops: int
     fg_threshold: float
@@ -62,23 +62,36 @@ class Generator(nn.Module):
 
 
 class Extractor(Encoder):
-    """Encoder that returns the attention of a layer in place of features."""
+    """Encoder that returns the attention of layers in place of features."""
 
-    def forward(self, x: Tensor, layer: int) -> Tensor:
-        """[B, 3, S, S] -> mean over heads of layer `layer` (from 1), [B, P, P]."""
+    def forward(self, x: Tensor, layers: tuple[int, ...]) -> Tensor:
+        """[B, 3, S, S] -> mean over heads and layers (from 1), [B, P, P]."""
         x = self.patch_embed(x).flatten(2).transpose(1, 2)
         x = x + self._positions(round(x.shape[1] ** 0.5))
         batch, first = len(x), int(self.cls_token is not None)
         if self.cls_token is not None:
             token = self.cls_token + self.pos_embed[:, :1]
             x = torch.cat([token.expand(batch, -1, -1), x], dim=1)
-        *below, last = self.blocks[:layer]
-        for block in below:
-            x = block(x)
-        qkv = last.attn.qkv(last.norm1(x)).unflatten(2, (3, last.attn.heads, -1))
-        query, key, _ = qkv.transpose(1, 3).unbind(2)
-        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-        return scores.softmax(dim=-1).mean(dim=1)[:, first:, first:]
+        total = torch.zeros(batch, x.shape[1], x.shape[1])
+        for number, block in enumerate(self.blocks[: max(layers)], start=1):
+            if number not in layers:
+                x = block(x)
+                continue
+            attention, value = _attention(block, x)
+            total += attention.mean(dim=1)
+            if number < max(layers):
+                mixed = (attention @ value).transpose(1, 2).flatten(2)
+                x = x + block.attn.proj(mixed)
+                x = x + block.mlp["fc2"](F.gelu(block.mlp["fc1"](block.norm2(x))))
+        return total[:, first:, first:] / len(layers)
+
+
+def _attention(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, T, D] -> attention of a block [B, heads, T, T], values [B, heads, T, d]."""
+    qkv = block.attn.qkv(block.norm1(x)).unflatten(2, (3, block.attn.heads, -1))
+    query, key, value = qkv.transpose(1, 3).unbind(2)
+    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    return scores.softmax(dim=-1), value
 
 
 class TorchStep:
@@ -120,8 +133,8 @@ class TorchStep:
 
     @torch.no_grad()
     def similarity(self, batch: dict[str, Tensor]) -> Tensor:
-        """S: attention of one layer of the frozen encoder, averaged over heads."""
-        return self.extractor(self._pixels(batch["image"]), self.options.layer)
+        """S: attention of the frozen encoder, averaged over heads and layers."""
+        return self.extractor(self._pixels(batch["image"]), self.options.layers)
 
     @torch.no_grad()
     def labels(self, batch: dict[str, Tensor], similarity: Tensor):

@@ -7,7 +7,6 @@ import pytest
 
 from exits_jax.ablations import __main__ as driver
 from tests.support import toy
-from tests.support.processes import FAST_COMPILE
 
 pytestmark = pytest.mark.slow
 ROW = "no_point_dropout"
@@ -15,7 +14,7 @@ BASE = "tiny"
 
 
 def test_a_row_that_shares_phases_is_bit_for_bit_the_row_alone(tmp_path, monkeypatch):
-    for name, value in (toy.environment(1) | FAST_COMPILE).items():
+    for name, value in toy.environment(1).items():
         monkeypatch.setenv(name, value)
     toy.write_dataset(tmp_path / "data", num_images=4)
     config = toy.config_for(

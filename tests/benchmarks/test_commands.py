@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import FAST_COMPILE
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -75,9 +73,7 @@ def test_a_step_and_its_parts_are_timed_without_any_file():
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ
-        | FAST_COMPILE
-        | {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "passive"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
     )

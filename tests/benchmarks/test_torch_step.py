@@ -32,7 +32,7 @@ def small_config():
     config.model.extractor_init = "xavier"
     config.model.extractor_query_is_key = True
     config.decoder.features = 8
-    config.similarity.layers = (2,)
+    config.similarity.layers = (1, 2)
     config.init.encoder = ""
     config.points.inward_margin_px = 4.0
     config.points.fg_threshold = 2e-4

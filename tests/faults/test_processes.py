@@ -12,7 +12,7 @@ from exits_jax import exit_status
 from tests.faults import commands
 from tests.faults.damage import back_to
 from tests.support import toy
-from tests.support.processes import FAST_COMPILE, finish_all, free_port
+from tests.support.processes import finish_all, free_port
 from tests.support.runs import whole_run as whole_run
 from tests.support.waiting import wait_until
 
@@ -25,7 +25,7 @@ def stopped(dataset, prepared, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pair") / "run"
     shutil.copytree(prepared, workdir)
     flags = commands.flags_for(dataset, workdir)
-    started = commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
+    started = commands.start(flags, num_processes=2, devices=1)
     wait_until(lambda: bool(commands.saved(workdir)), started)
     started[1].send_signal(signal.SIGTERM)
     return workdir, flags, finish_all(started)
@@ -47,7 +47,7 @@ def test_sigterm_to_both_ends_their_labelling(dataset, whole_run, tmp_path):
     marker.unlink()
     config = toy.config_for(dataset, workdir)
     flags = [*toy.as_flags(config), "--phase=generate"]
-    started = commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
+    started = commands.start(flags, num_processes=2, devices=1)
     wait_until(marker.exists, started)
     for process in started:
         process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ def bereft(stopped):
     workdir, flags, _ = stopped
     before = commands.saved(workdir)[-1]
     flags = [*flags, "--heartbeat_s=10"]
-    started = commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
+    started = commands.start(flags, num_processes=2, devices=1)
     wait_until(lambda: commands.saved(workdir)[-1] > before, started)
     started[1].kill()
     return finish_all(started)[0]
@@ -124,9 +124,7 @@ def test_f05_f08_a_restart_of_both_goes_on_from_the_same_good_checkpoint(
     workdir, flags, _ = stopped
     *_, good, newest = commands.saved(workdir)
     (commands.folder(workdir) / str(newest) / "_CHECKPOINT_METADATA").unlink()
-    ends = finish_all(
-        commands.start(flags, num_processes=2, devices=1, env=FAST_COMPILE)
-    )
+    ends = finish_all(commands.start(flags, num_processes=2, devices=1))
     assert [status for status, _ in ends] == [exit_status.OK] * 2, ends
     assert f"going on from step {good}" in ends[0][1]
     assert f"is now called {newest}.broken" in ends[0][1]

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import shutil
 import signal
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from exits_jax import exit_status, main
 from tests.faults import commands
 from tests.support import toy
-from tests.support.processes import FAST_COMPILE, finish_all
+from tests.support.processes import finish_all
 from tests.support.waiting import wait_until
 
 
@@ -148,38 +147,22 @@ def on_eight(dataset, tmp_path_factory):
     """A whole run with points in two processes of four devices each."""
     workdir = tmp_path_factory.mktemp("eight") / "run"
     flags = _eight(dataset, workdir)
-    started = commands.start(flags[:-1], num_processes=2, devices=4, env=FAST_COMPILE)
+    started = commands.start(flags[:-1], num_processes=2, devices=4)
     ends = finish_all(started)
     assert [status for status, _ in ends] == [exit_status.OK] * 2, ends
-    return workdir
-
-
-@pytest.fixture(scope="module")
-def killed(dataset, on_eight, tmp_path_factory):
-    """The same run, of which both processes were killed on the way."""
-    workdir = tmp_path_factory.mktemp("killed") / "run"
-    commands.unfinished(on_eight, workdir, at=0)
-    flags = _eight(dataset, workdir)
-    started = commands.start(flags, num_processes=2, devices=4, env=FAST_COMPILE)
-    wait_until(lambda: bool(commands.saved(workdir)), started)
-    for process in started:
-        process.kill()
-    finish_all(started)
     return workdir
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_f10_a_run_of_two_processes_goes_on_in_one_with_the_same_losses(
-    dataset, on_eight, killed, tmp_path, devices
+    dataset, on_eight, tmp_path, devices
 ):
     workdir = tmp_path / "run"
-    shutil.copytree(killed, workdir)
-    step = commands.saved(workdir)[-1]
-    assert 10 <= step < 30
-    status, said = _finish(_eight(dataset, workdir), devices=devices, env=FAST_COMPILE)
+    commands.unfinished(on_eight, workdir, at=20)
+    status, said = _finish(_eight(dataset, workdir), devices=devices)
     assert status == exit_status.OK, said
-    assert f"going on from step {step}" in said
+    assert "going on from step 20" in said
     found, wanted = commands.losses(workdir), commands.losses(on_eight)
     assert found.keys() == wanted.keys()
     np.testing.assert_allclose(list(found.values()), list(wanted.values()), rtol=1e-5)

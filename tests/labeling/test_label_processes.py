@@ -8,7 +8,7 @@ import pytest
 
 from exits_jax import exit_status, main
 from tests.support import toy
-from tests.support.processes import FAST_COMPILE, finish_all, start_processes
+from tests.support.processes import finish_all, start_processes
 
 NUM_OBJECTS, PART_SIZE = 20, 4  # five parts
 CHANGES = {
@@ -39,9 +39,7 @@ def pretrained(tmp_path_factory):
 
 def _run(flags: list[str], *, num_processes: int) -> None:
     """A phase on one device for each process."""
-    started = start_processes(
-        flags, num_processes=num_processes, devices=1, env=FAST_COMPILE
-    )
+    started = start_processes(flags, num_processes=num_processes, devices=1)
     ends = finish_all(started)
     assert [status for status, _ in ends] == [0] * num_processes, ends
 

@@ -8,9 +8,6 @@ import time
 from tests.support import toy
 from tests.support.waiting import CEILING_S
 
-# Programs of several processes are not kept from one run to the next.
-FAST_COMPILE = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-
 
 def free_port() -> int:
     """A port of this machine that nobody listens at."""
