@@ -19,7 +19,8 @@ def get_config() -> mlc.ConfigDict:
     config.seed = 0  # Of all random numbers (baseline).
     config.batch_size = 32  # Objects of a step over all devices (baseline: 8 x 4).
     config.grad_accum = 1  # Parts of a batch that are computed one after the other.
-    # Folder of compiled programs; empty: WORKDIR/compilation_cache.
+    # Folder of compiled programs, which JAX runs; empty: the user's cache folder, and
+    # with --distributed WORKDIR/compilation_cache.
     config.compilation_cache = ""
 
     # Devices.

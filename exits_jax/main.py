@@ -28,6 +28,7 @@ from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmu
 from exits_jax.run.announce import announce
 from exits_jax.run.check_config import check_config
 from exits_jax.run.phase_order import sections
+from exits_jax.run.programs import keep_programs
 from exits_jax.run.reported import LogFile, log_to_terminal, status_of, stop_logging
 from exits_jax.run.starting_weights import check_files
 from exits_jax.run.workdir import ConfigError, Workdir
@@ -61,19 +62,16 @@ def main(request: Request) -> int:
         fault = _join(request)
         if fault:
             return fail(fault, USAGE)
-    _keep_programs(request.config)
+    _keep_programs(request.config, among_processes=request.distributed)
     return run(request.config, request.phase, redo=request.redo, adopting=request.given)
 
 
-def _keep_programs(config: mlc.ConfigDict) -> None:
-    """Compiled programs outlive the process: a restart need not compile again.
-
-    JAX's own setting, such as JAX_COMPILATION_CACHE_DIR, goes first.
-    """
-    given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if given is None:
-        folder = config.compilation_cache or Path(config.workdir) / "compilation_cache"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+def _keep_programs(config: mlc.ConfigDict, *, among_processes: bool) -> None:
+    """A restart need not compile again; processes share what the first one compiled."""
+    folder = config.compilation_cache
+    if among_processes and not folder:
+        folder = Path(config.workdir) / "compilation_cache"
+    keep_programs(folder)
 
 
 def _join(request: Request) -> str | None:

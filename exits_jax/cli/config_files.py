@@ -75,7 +75,8 @@ def read_record(path: Path) -> Loaded:
     """The configuration of an earlier run, from the `config.json` of its workdir.
 
     Fields of another version of this package that are unknown now are left out, those
-    that it did not have get their default; a remark names them.
+    that it did not have get their default; a remark names them. Compiled programs are
+    run, and whoever made the workdir may be a stranger: their folder is not taken over.
 
     Raises:
         UsageError: If it cannot be read, or a value has another type than its field.
@@ -90,7 +91,16 @@ def read_record(path: Path) -> Loaded:
         raise UsageError(f"{path} is not a JSON file: {error}.") from None
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no configuration: an object is expected.")
-    return from_fields(dict(leaves(document)), str(path))
+    fields = dict(leaves(document))
+    programs = fields.get("compilation_cache")
+    if not programs:
+        return from_fields(fields, str(path))
+    found = from_fields(fields | {"compilation_cache": ""}, str(path))
+    remark = (
+        f"{path}: compilation_cache = {programs!r} is not taken over, as JAX runs what "
+        "it finds there; --config.compilation_cache=FOLDER does it."
+    )
+    return found._replace(remarks=(*found.remarks, remark))
 
 
 def from_fields(given: Mapping[str, Any], name: str) -> Loaded:

@@ -53,7 +53,7 @@ def _of_image(args: Namespace) -> None:
 
 def _of_file(args: Namespace) -> None:
     from exits_jax.predict.files import Task, predict_file
-    from exits_jax.predict.programs import keep_programs
+    from exits_jax.run.programs import keep_programs
 
     keep_programs()
     given = {

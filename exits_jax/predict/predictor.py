@@ -24,9 +24,9 @@ from exits_jax.labeling.model_source import (
 from exits_jax.labeling.prediction import Prediction
 from exits_jax.predict.clicks import annotation
 from exits_jax.predict.errors import NoImageSet
-from exits_jax.predict.programs import keep_programs
 from exits_jax.run.check_weights import WeightsError
 from exits_jax.run.from_config import method_name
+from exits_jax.run.programs import keep_programs
 from exits_jax.train.sharding import local_rows, make_mesh
 
 DTYPES = ("float32", "bfloat16")

@@ -133,3 +133,14 @@ def test_a_record_that_is_none_is_refused(tmp_path, text, message):
     with pytest.raises(UsageError) as refused:
         read_record(path)
     assert message in str(refused.value)
+
+
+def test_a_record_does_not_say_where_programs_lie_that_are_run(tmp_path):
+    path = tmp_path / "config.json"
+    config = tiny.get_config()
+    config.compilation_cache = "of a stranger"
+    path.write_text(config.to_json_best_effort())
+    found = read_record(path)
+    assert found.config.compilation_cache == ""
+    (remark,) = found.remarks
+    assert "compilation_cache = 'of a stranger' is not taken over" in remark
