@@ -95,6 +95,9 @@ def get_config() -> mlc.ConfigDict:
     crop.train_margin = 1.2
     # Margin at inference, both sides together, in half extents (baseline: 2 x 0.3).
     crop.test_margin = 0.6
+    # Decode the images of a training at 1/2, 1/4 or 1/8 of their sides where the crop
+    # still has no fewer pixels to show.
+    crop.reduced_decoding = False
     crop.flip_rate = 0.5  # Share of training crops that are mirrored (baseline).
     # Colour jitter, grey and blur of the student's view (baseline).
     crop.photometric = True

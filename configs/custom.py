@@ -38,6 +38,7 @@ def get_config(scale: str = "full") -> mlc.ConfigDict:
 
 def _with_clicks(config: mlc.ConfigDict) -> None:
     config.data.min_area_px = 256.0  # labels are as good on small objects
+    config.crop.reduced_decoding = True  # photographs may have 24 megapixels
     config.labels.stored = True
     config.prompt.enabled = True
     config.prompt.walk = False  # a generator that sees it learns its mistakes, too

@@ -89,7 +89,29 @@ def crop_window(box: Box, margins: Margins) -> Window:
     )
 
 
-def crop_image(image: np.ndarray, window: Window, size: int) -> np.ndarray:
+def reduction(window: Window, image_size: tuple[int, int], size: int) -> int:
+    """How far an image may be reduced before a crop would have to enlarge it.
+
+    Args:
+        window: What the crop shows, in image px.
+        image_size: (height, width) of the image, px.
+        size: Side of the crop, px.
+
+    Returns:
+        8, 4, 2 or 1; 1 also where the window leaves the image, whose borders may not
+        lie between pixels.
+    """
+    height, width = image_size
+    x0, y0, x1, y1 = window
+    if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+        return 1
+    shorter = min(x1 - x0, y1 - y0)
+    return next((by for by in (8, 4, 2) if shorter >= by * size), 1)
+
+
+def crop_image(
+    image: np.ndarray, window: Window, size: int, *, reduced_by: int = 1
+) -> np.ndarray:
     """Cuts the window out of an image and stretches it to a square.
 
     Pixels outside the image come from its opposite border: a constant border would be
@@ -99,10 +121,19 @@ def crop_image(image: np.ndarray, window: Window, size: int) -> np.ndarray:
         image: uint8 [height, width, 3].
         window: What to show, in image px.
         size: Side of the crop, px.
+        reduced_by: What the sides of `image` were divided by, see `reduction`.
 
     Returns:
         uint8 [size, size, 3], bicubic with anti-aliasing; the aspect is not kept.
     """
+    if reduced_by > 1:
+        edges = [edge / reduced_by for edge in window]
+        x0, y0 = math.floor(edges[0]), math.floor(edges[1])
+        patch = image[y0 : math.ceil(edges[3]), x0 : math.ceil(edges[2])]
+        part = (edges[0] - x0, edges[1] - y0, edges[2] - x0, edges[3] - y0)
+        whole = Image.fromarray(np.ascontiguousarray(patch))
+        bicubic = Image.Resampling.BICUBIC
+        return np.asarray(whole.resize((size, size), bicubic, box=part))
     patch = Image.fromarray(_wrapped(image, window))
     if patch.size != (size, size):
         patch = patch.resize((size, size), Image.Resampling.BICUBIC)

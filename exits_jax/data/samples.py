@@ -3,6 +3,7 @@
 A sample has the fields of `exits_jax.batch.Batch` without the axis of its rows.
 """
 
+import math
 import threading
 from collections import OrderedDict
 from typing import NamedTuple
@@ -28,6 +29,7 @@ class CropOptions(NamedTuple):
     photometric: augment.Photometric | None = augment.Photometric()  # None: no change
     cache_mb: int = 0  # decoded images kept per process, MB; 0 keeps none
     on_device: bool = False  # the photometric change is drawn here and made there
+    reduced: bool = False  # decode for training at the size that a crop needs
     read_retries: int = READ_RETRIES  # of a read that fails for a reason that may pass
 
 
@@ -61,7 +63,7 @@ class SampleReader:
         sample_seed = rng.integers(2**32, dtype=np.uint32)
         margins = crops.train_margins(rng, options.train_margin)
         flip = rng.random() < options.flip_rate
-        sample = self._crop(index, margins)
+        sample = self._crop(index, margins, reduced=options.reduced)
         sample |= self._labels_of(index, sample["window"])
         if flip:
             sample = augment.flip_sample(sample)
@@ -125,25 +127,34 @@ class SampleReader:
             return {}
         return augment.change_arrays(changes, options.photometric)
 
-    def _crop(self, index: int, margins: crops.Margins) -> Batch:
-        instances = self._instances
+    def _crop(
+        self, index: int, margins: crops.Margins, *, reduced: bool = False
+    ) -> Batch:
+        instances, size = self._instances, self._options.crop_size
         row = int(instances.image[index])
-        image = self._cache.read(row)
         height, width = instances.image_sizes[row].tolist()
-        if image.shape[:2] != (height, width):
+        box = np.asarray(instances.boxes[index])
+        by = 1
+        if reduced:
+            window = crops.crop_window(box, margins)
+            by = crops.reduction(window, (height, width), size)
+        image = self._cache.read(row, reduced_by=by)
+        if image.shape[:2] != (math.ceil(height / by), math.ceil(width / by)):
+            there = f"{image.shape[1]}x{image.shape[0]}"
+            at = "" if by == 1 else f", at 1/{by} of its sides,"
             raise ImageError(
-                f"{instances.name(row)}: the file has "
-                f"{image.shape[1]}x{image.shape[0]} pixels, its annotations say "
-                f"{width}x{height}. Both must be (width x height) of the image that "
-                "was annotated."
+                f"{instances.name(row)}: the file has {there} pixels{at} its "
+                f"annotations say {width}x{height}. Both must be (width x height) of "
+                "the image that was annotated."
             )
         return crop_sample(
             image,
-            np.asarray(instances.boxes[index]),
+            box,
             instances.points[index] if instances.has_points[index] else None,
             margins,
-            size=self._options.crop_size,
+            size=size,
             index=index,
+            reduced_by=by,
         )
 
 
@@ -155,6 +166,7 @@ def crop_sample(
     *,
     size: int,
     index: int = 0,
+    reduced_by: int = 1,
 ) -> Batch:
     """An annotated object as the crop that a model sees, with its annotation in it.
 
@@ -165,18 +177,20 @@ def crop_sample(
         margins: How far the crop reaches past the box.
         size: Side of the crop, px.
         index: Number of the object.
+        reduced_by: What the sides of `image` were divided by, see `crops.reduction`.
     """
     x0, y0, x1, y1 = np.asarray(box, np.float64)
     window = crops.crop_window(box, margins)
+    whole = (image.shape[0] * reduced_by, image.shape[1] * reduced_by)
     in_crop = np.zeros((4, 2), np.float32)
     if points is not None:
         in_crop = crops.points_to_crop(points, window, size)
     return {
-        "image": crops.crop_image(image, window, size),
+        "image": crops.crop_image(image, window, size, reduced_by=reduced_by),
         "extreme_points": in_crop,
         "has_points": np.bool_(points is not None),
         "box": crops.box_to_crop(box, window, size),
-        "valid_region": crops.valid_region(image.shape[:2], window, size),
+        "valid_region": crops.valid_region(whole, window, size),
         "box_area": np.float32((x1 - x0) * (y1 - y0)),
         "window": np.array(window, np.int32),
         "seed": np.uint32(0),
@@ -200,39 +214,43 @@ class ImageCache:
         self._limit_mb = limit_mb
         self._read_retries = read_retries
         self._room = limit_mb * 2**20
-        self._images: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._images: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self):
         """A worker process starts with its own empty cache."""
         return ImageCache, (self._source, self._limit_mb, self._read_retries)
 
-    def read(self, image: int) -> np.ndarray:
+    def read(self, image: int, *, reduced_by: int = 1) -> np.ndarray:
         """The pixels of an image, which the caller must not change.
+
+        What is kept decides no pixel: each size is decoded for itself.
 
         Raises:
             FileNotFoundError: There is no such image.
             ImageError: It cannot be decoded, or its storage failed each time.
         """
+        key = (image, reduced_by)
         if not self._limit_mb:
-            return self._read(image)
+            return self._read(*key)
         with self._lock:
-            if image in self._images:
-                self._images.move_to_end(image)
-                return self._images[image]
-        pixels = self._read(image)  # outside the lock: threads work in parallel
+            if key in self._images:
+                self._images.move_to_end(key)
+                return self._images[key]
+        pixels = self._read(*key)  # outside the lock: threads work in parallel
         with self._lock:
-            if image not in self._images:
-                self._images[image] = pixels
+            if key not in self._images:
+                self._images[key] = pixels
                 self._room -= pixels.nbytes
             while self._room < 0:
                 self._room += self._images.popitem(last=False)[1].nbytes
         return pixels
 
-    def _read(self, image: int) -> np.ndarray:
+    def _read(self, image: int, reduced_by: int) -> np.ndarray:
         retries = self._read_retries
+        read = lambda: self._source.read(image, reduced_by=reduced_by)
         try:
-            return retrying(lambda: self._source.read(image), retries=retries)
+            return retrying(read, retries=retries)
         except OSError as error:
             if not may_pass(error):
                 raise

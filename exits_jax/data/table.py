@@ -24,11 +24,12 @@ _FLAGS = tuple(sorted(FLAG_CODES))  # flag number k is bit k of a row
 class ImageSource(Protocol):
     """Where pixels come from; must be cheap to pickle and safe to share by threads."""
 
-    def read(self, image: int) -> np.ndarray:
+    def read(self, image: int, *, reduced_by: int = 1) -> np.ndarray:
         """The pixels of an image, uint8 `[height, width, 3]`.
 
         Args:
             image: Its place among the images of the annotation file.
+            reduced_by: What both sides are divided by, see `images.read_image`.
 
         Raises:
             FileNotFoundError: There is no such image.
@@ -144,11 +145,12 @@ class Instances(Sequence[Instance]):
         """The same objects with pixels from another source than their files."""
         return Instances(self._columns, self._folder, images, self._base)
 
-    def read(self, image: int) -> np.ndarray:
+    def read(self, image: int, *, reduced_by: int = 1) -> np.ndarray:
         """The pixels of an image by its row, see `ImageSource.read`."""
         if self._images is None:
-            return read_image(self.paths[image])
-        return self._images.read(int(self.image_position[image]))
+            return read_image(self.paths[image], reduced_by=reduced_by)
+        position = int(self.image_position[image])
+        return self._images.read(position, reduced_by=reduced_by)
 
     def name(self, image: int) -> str:
         """What to call an image in messages, usually its path."""

@@ -107,6 +107,7 @@ FIELDS = {
     "crop.test_margin": Field(_ZERO_UP),
     "crop.flip_rate": Field(_SHARE, changes_masks=False),
     "crop.photometric": Field(changes_masks=False),
+    "crop.reduced_decoding": Field(changes_masks=False),
     #
     "model.patch_size": Field(_SIZE),
     "model.depth": Field(_SIZE),

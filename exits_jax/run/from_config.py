@@ -168,6 +168,7 @@ def crop_options(config: mlc.ConfigDict) -> CropOptions:
         photometric=Photometric() if config.crop.photometric else None,
         cache_mb=config.data.cache_mb,
         on_device=config.augment.on_device,
+        reduced=config.crop.reduced_decoding,
         read_retries=config.data.read_retries,
     )
 

@@ -94,8 +94,12 @@ class ShardedImages:
         """
         return self._record(position)[0]
 
-    def read(self, position: int) -> np.ndarray:
+    def read(self, position: int, *, reduced_by: int = 1) -> np.ndarray:
         """The pixels of an image, the same as those of the file it was packed from.
+
+        Args:
+            position: Its place among the images of `annotations`, from 0.
+            reduced_by: What both sides are divided by, see `images.read_image`.
 
         Returns:
             uint8 `[height, width, 3]`.
@@ -104,7 +108,8 @@ class ShardedImages:
             ImageError: If it cannot be decoded; names the shard and the image.
         """
         image, name = self._record(position)
-        return decode_image(image, f"{self._shard_of(position)}: {name}")
+        place = f"{self._shard_of(position)}: {name}"
+        return decode_image(image, place, reduced_by=reduced_by)
 
     def name(self, position: int) -> str:
         """The file name of an image, relative to its folder."""
@@ -203,9 +208,10 @@ class ImageRows(NamedTuple):
     images: ShardedImages
     names: tuple[str, ...]  # of the images of the file, in its order; "" if unused
 
-    def read(self, image: int) -> np.ndarray:
+    def read(self, image: int, *, reduced_by: int = 1) -> np.ndarray:
         """The pixels of an image by its place in the file; see `ShardedImages.read`."""
-        return self.images.read(self.images.position(self.names[image]))
+        position = self.images.position(self.names[image])
+        return self.images.read(position, reduced_by=reduced_by)
 
     def name(self, image: int) -> str:
         """What to call it in messages."""

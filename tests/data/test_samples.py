@@ -16,7 +16,7 @@ class Drawn:
         self.reads = []
         self.image = np.zeros((side, side, 3), np.uint8)  # 0.75 MB
 
-    def read(self, image):
+    def read(self, image, *, reduced_by=1):
         self.reads.append(image)
         return self.image.copy()
 
@@ -52,7 +52,7 @@ class Failing(Drawn):
         super().__init__(4)
         self.times, self.number = times, number
 
-    def read(self, image):
+    def read(self, image, *, reduced_by=1):
         pixels = super().read(image)
         if len(self.reads) <= self.times:
             raise OSError(self.number, os.strerror(self.number))
