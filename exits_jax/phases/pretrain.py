@@ -5,7 +5,7 @@ import ml_collections as mlc
 from exits_jax.models.params import abstract_graph
 from exits_jax.run.extractor import autoencoder_builder
 from exits_jax.run.from_config import image_stats
-from exits_jax.run.phase_order import begin
+from exits_jax.run.phase_order import begin, uses
 from exits_jax.run.prepared import training_instances
 from exits_jax.run.starting_weights import random_params
 from exits_jax.run.training import Run, steps_of, train_run
@@ -15,7 +15,7 @@ from exits_jax.train.objectives import autoencoder_objective
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the encoder to paint hidden patches; the extractor starts from it."""
-    if not config.pretrain.enabled:
+    if not uses(config, "pretrain"):
         return
     if not begin(config, workdir, "pretrain"):
         return

@@ -17,11 +17,10 @@ from exits_jax.run.from_config import (
     prompt_noise,
     selected,
     training_sizes,
-    trains_generator,
     uses_extractor,
     uses_stored_labels,
 )
-from exits_jax.run.phase_order import begin
+from exits_jax.run.phase_order import begin, uses
 from exits_jax.run.prepared import training_instances
 from exits_jax.run.starting_weights import (
     file_encoder,
@@ -53,7 +52,7 @@ _logger = logging.getLogger(__name__)
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the generator on points and colours, or on boxes as the baseline does."""
-    if not trains_generator(config):
+    if not uses(config, "train"):
         return
     if not begin(config, workdir, "train"):
         return

@@ -8,11 +8,10 @@ from exits_jax.run.extractor import extractor_start
 from exits_jax.run.from_config import (
     generator_builder,
     image_stats,
-    needs_warmup,
     training_sizes,
     uses_extractor,
 )
-from exits_jax.run.phase_order import begin
+from exits_jax.run.phase_order import begin, uses
 from exits_jax.run.prepared import training_instances
 from exits_jax.run.starting_weights import (
     provenance,
@@ -24,7 +23,7 @@ from exits_jax.train.objectives import mil_objective
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
     """Trains the extractor with a throw-away decoder, then freezes it for good."""
-    if not needs_warmup(config):
+    if not uses(config, "warmup"):
         return
     if not begin(config, workdir, "warmup"):
         return

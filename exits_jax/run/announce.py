@@ -5,20 +5,10 @@ from collections.abc import Iterable
 
 import ml_collections as mlc
 
-from exits_jax.run.from_config import needs_warmup, trains_generator
-from exits_jax.run.phase_order import SECTIONS, check_before, sections
+from exits_jax.run.phase_order import SECTIONS, check_before, sections, uses
 from exits_jax.run.workdir import Workdir
 
 _logger = logging.getLogger(__name__)
-
-
-def uses(config: mlc.ConfigDict, phase: str) -> bool:
-    """Whether the configuration has a use for what a phase makes."""
-    return {
-        "pretrain": config.pretrain.enabled,
-        "warmup": needs_warmup(config),
-        "train": trains_generator(config),
-    }.get(phase, True)
 
 
 def announce(

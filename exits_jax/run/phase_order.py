@@ -24,6 +24,15 @@ SECTIONS["generate"] = (*SECTIONS["train"], "generate", "walk", "dense_crf")
 SECTIONS["evaluate"] = (*SECTIONS["generate"], "evaluate")
 
 
+def uses(config: mlc.ConfigDict, phase: str) -> bool:
+    """Whether the configuration has a use for what a phase makes."""
+    return {
+        "pretrain": config.pretrain.enabled,
+        "warmup": needs_warmup(config),
+        "train": trains_generator(config),
+    }.get(phase, True)
+
+
 def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
     """Begins or continues a phase; False if it was finished before.
 
@@ -38,14 +47,9 @@ def begin(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> bool:
 def check_before(config: mlc.ConfigDict, workdir: Workdir, phase: str) -> None:
     """Raises ConfigError if what a phase builds on is missing or was changed since."""
     refuse_changed(workdir, looks_at_images=not config.data.shards)
-    runs = {
-        "pretrain": config.pretrain.enabled,
-        "warmup": needs_warmup(config),
-        "train": trains_generator(config),
-    }
     phases = list(SECTIONS)
     before = phases[: phases.index(phase)]
-    workdir.require(*(name for name in before if runs.get(name, True)))
+    workdir.require(*(name for name in before if uses(config, name)))
 
 
 def sections(config: mlc.ConfigDict, phase: str) -> tuple[str, ...]:
