@@ -55,7 +55,7 @@ __all__ = [
     "read_instances",
 ]
 
-ON_BAD = ("error", "skip")
+ON_BAD = ("skip", "error")
 _MAX_LISTED = 20
 
 # From a record with a mask and the record of its image to float [4, 2] points; None

@@ -13,6 +13,7 @@ from exits_jax.exporters.mask_file import MaskFile
 from exits_jax.exporters.masks import Options
 from exits_jax.exporters.report import Report
 from exits_jax.labeling.pseudo_masks import refuse_damaged
+from exits_jax.run.fields import faults_of_values
 from exits_jax.run.identity import image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
 
@@ -84,22 +85,13 @@ def check_export(config: mlc.ConfigDict) -> None:
     if wanted.kind not in KINDS:
         known = ", ".join(KINDS)
         raise ConfigError(f"export.kind = {wanted.kind!r}: known are {known}.")
-    if not 0 <= wanted.min_score <= 1:
-        raise ConfigError(f"export.min_score = {wanted.min_score}: must lie in [0, 1].")
-    if not 0 <= wanted.void_border_px <= 50:
+    faults = faults_of_values({f"export.{name}": wanted[name] for name in wanted})
+    if faults:
+        raise ConfigError("\n".join(faults))
+    if wanted.tolerance_px and wanted.kind not in OUTLINES:
         raise ConfigError(
-            f"export.void_border_px = {wanted.void_border_px}: must lie in [0, 50]."
-        )
-    _check_tolerance(wanted.kind, wanted.tolerance_px)
-
-
-def _check_tolerance(kind: str, tolerance: float) -> None:
-    if not 0 <= tolerance <= 50:
-        raise ConfigError(f"export.tolerance_px = {tolerance}: must lie in [0, 50].")
-    if tolerance and kind not in OUTLINES:
-        raise ConfigError(
-            f"export.tolerance_px = {tolerance}: {kind} holds masks, not outlines. "
-            f"Formats with outlines are {', '.join(OUTLINES)}."
+            f"export.tolerance_px = {wanted.tolerance_px}: {wanted.kind} holds masks, "
+            f"not outlines. Formats with outlines are {', '.join(OUTLINES)}."
         )
 
 

@@ -8,6 +8,8 @@ configuration, the record of a phase, the digest of what decides a mask.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from exits_jax.data.annotations import ON_BAD
+from exits_jax.data.extreme_points import MODES
 from exits_jax.models.vit import INITS, REMAT
 from exits_jax.ops.attention import WAYS
 from exits_jax.ops.attention_choice import AUTO
@@ -67,6 +69,7 @@ _POSITIVE = _numbers(lambda value: value > 0, f"must be positive and at most {_M
 _SHARE = _numbers(lambda value: 0 <= value <= 1, "must lie in [0, 1]")
 _INSIDE = _numbers(lambda value: 0 < value < 1, "must lie in (0, 1)")
 _BELOW_ONE = _numbers(lambda value: 0 <= value < 1, "must lie in [0, 1)")
+_FEW_PX = _numbers(lambda value: 0 <= value <= 50, "must lie in [0, 50]")
 _ANY = _numbers(lambda value: True, f"must be a finite number of at most {_MOST}")
 _SEED = Values(
     lambda value: type(value) is int and 0 <= value < 2**32,
@@ -85,8 +88,8 @@ FIELDS = {
     "mesh.fsdp": Field(_SIZE),
     #
     "data.name": Field(one_of("custom", "voc", "coco", "lvis"), is_runtime=True),
-    "data.points": Field(one_of("extremenet", "clean")),
-    "data.on_bad": Field(one_of("skip", "error")),
+    "data.points": Field(one_of(*MODES)),
+    "data.on_bad": Field(one_of(*ON_BAD)),
     "data.max_skip_fraction": Field(_SHARE),
     "data.min_area_px": Field(_ZERO_UP),
     "data.min_side_px": Field(_ZERO_UP),
@@ -229,8 +232,8 @@ FIELDS = {
     "evaluate.num_pictures": Field(_ZERO_UP),
     "evaluate.num_points": Field(_ZERO_UP),
     "export.min_score": Field(_SHARE),
-    "export.tolerance_px": Field(_ZERO_UP),
-    "export.void_border_px": Field(_ZERO_UP),
+    "export.tolerance_px": Field(_FEW_PX),
+    "export.void_border_px": Field(_FEW_PX),
     "stage2.epochs": Field(_ONE_UP),
     "stage2.iterations": Field(_ONE_UP),
     "stage2.seed": Field(_SEED),

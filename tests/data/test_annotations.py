@@ -440,7 +440,7 @@ def test_too_many_skipped_records_are_an_error(folder):
 
 
 def test_unknown_policy_lists_the_choices(folder):
-    with pytest.raises(ValueError, match="on_bad is 'fix'; choose one of error, skip"):
+    with pytest.raises(ValueError, match="on_bad is 'fix'; choose one of skip, error"):
         read(folder, instances(), on_bad="fix")
 
 
