@@ -34,7 +34,7 @@ from .rules import KINDS, detect_kind
 from .shapes import is_generator, read_encoder
 
 _USAGE, _BAD_INPUT = 2, 3
-_DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}
+DECODER = {"size_dependent": True, "fixed_scale": 1.0, "upsample_before": 4}
 _OWN = ("format", "exits_jax_version", "contents")  # never taken from a source
 
 
@@ -233,7 +233,7 @@ def _sizes(params: dict[str, np.ndarray], metadata: dict[str, str]) -> dict[str,
     if heads is not None:
         sizes["heads"] = str(heads)
     if is_generator(params):
-        sizes["decoder"] = metadata.get("decoder", json.dumps(_DECODER))
+        sizes["decoder"] = metadata.get("decoder", json.dumps(DECODER))
     return sizes
 
 

@@ -25,6 +25,8 @@ SCALES = (0.5, 1.0, 2.0)  # of the patch features, for small, medium and large b
 AREAS = (32**2, 96**2)  # px of the image: where medium and where large begins
 NUM_MAPS = 7  # of a prompt: four clicks, depth, box, walk
 GAIN = 64.0  # of the maps' weights past encoder and decoder
+# Of a file that does not say it.
+UNSAID = {"crop_size": "512", "test_margin": "0.6", "threshold": "0.1"}
 _SHORT = 1e-3  # px; a shorter side of a polygon has no direction
 _MIRRORED_ORDER = (0, 3, 2, 1)  # the left click becomes the right one
 
@@ -287,9 +289,10 @@ class Generator(nn.Module):
     ):
         super().__init__()
         self.encoder, self.decoder, self.prompt = encoder, decoder, prompt
-        self.crop_size = int(facts.get("crop_size", 512))
-        self.test_margin = float(facts.get("test_margin", 0.6))
-        self.threshold = float(facts.get("threshold", 0.1))
+        facts = UNSAID | facts
+        self.crop_size = int(facts["crop_size"])
+        self.test_margin = float(facts["test_margin"])
+        self.threshold = float(facts["threshold"])
         decided = json.loads(facts.get("inference", "{}"))
         self.flip = bool(decided.get("generate.flip", False))
         for name in ("image_mean", "image_std"):

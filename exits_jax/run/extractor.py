@@ -47,19 +47,23 @@ def pretrained_encoder(config: mlc.ConfigDict, workdir: Workdir) -> Params:
     return restore(workdir, "pretrain", autoencoder_builder(config))["encoder"]
 
 
-def autoencoder_builder(config: mlc.ConfigDict) -> Build:
-    """Makes the masked autoencoder of phase `pretrain`."""
+def autoencoder_config(config: mlc.ConfigDict) -> AutoencoderConfig:
+    """What phase `pretrain` adds to the encoder."""
     section = config.pretrain
-    autoencoder = AutoencoderConfig(
+    return AutoencoderConfig(
         mask_ratio=section.mask_ratio,
         dim=section.decoder_dim,
         depth=section.decoder_depth,
         heads=section.decoder_heads,
         normalise_targets=section.normalise_targets,
     )
+
+
+def autoencoder_builder(config: mlc.ConfigDict) -> Build:
+    """Makes the masked autoencoder of phase `pretrain`."""
     encoder = encoder_config(config, role="extractor")
     grid = config.crop.size // config.model.patch_size
-    return partial(_autoencoder, encoder, autoencoder, grid)
+    return partial(_autoencoder, encoder, autoencoder_config(config), grid)
 
 
 def _autoencoder(
