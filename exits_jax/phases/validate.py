@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections as mlc
 import numpy as np
 
+from exits_jax.data.batches import trainable
 from exits_jax.data.images import ImageError, read_image
 from exits_jax.data.records import AnnotationError, Problem, TooManySkipped
 from exits_jax.data.usable import nothing_left
@@ -106,8 +107,8 @@ def _boxes(config: mlc.ConfigDict, found: Survey) -> dict[str, Any]:
     order = np.argsort(areas, kind="stable")
     places = {"smallest": order[0], "median": order[len(order) // 2]}
     places["largest"] = order[-1]
-    trained = (areas > config.data.min_area_px) & (
-        sides.min(axis=1) > config.data.min_side_px
+    trained = trainable(
+        objects, min_area=config.data.min_area_px, min_side=config.data.min_side_px
     )
     return {
         name: {
@@ -116,7 +117,7 @@ def _boxes(config: mlc.ConfigDict, found: Survey) -> dict[str, Any]:
             "height": round(float(sides[row, 1]), 2),
         }
         for name, row in places.items()
-    } | {"left_out_of_training": int((~trained).sum())}
+    } | {"left_out_of_training": len(objects) - len(trained)}
 
 
 def _report(config: mlc.ConfigDict, found: Survey, boxes: dict[str, Any]) -> list[str]:
