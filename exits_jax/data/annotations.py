@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from exits_jax.data.coco_file import CocoFile, refuse_nan
-from exits_jax.data.geometry import SIDES
 from exits_jax.data.image_finder import Found, ImageFinder
 from exits_jax.data.image_names import (
     AS_WRITTEN,
@@ -24,9 +23,7 @@ from exits_jax.data.image_names import (
 )
 from exits_jax.data.images import ImageError, check_image
 from exits_jax.data.records import (
-    FLAG_CODES,
     AnnotationError,
-    Instance,
     Problem,
     StoredImage,
     TooManySkipped,
@@ -37,23 +34,6 @@ from exits_jax.data.records import (
     read_instance,
 )
 from exits_jax.data.table import Instances, InstanceTable
-
-__all__ = [
-    "FLAG_CODES",
-    "ON_BAD",
-    "SIDES",
-    "AnnotationError",
-    "CocoFile",
-    "Dataset",
-    "Instance",
-    "Instances",
-    "Problem",
-    "TooManySkipped",
-    "enforce",
-    "fault",
-    "is_id",
-    "read_instances",
-]
 
 ON_BAD = ("skip", "error")
 _MAX_LISTED = 20

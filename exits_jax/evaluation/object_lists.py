@@ -21,7 +21,6 @@ from exits_jax.data.records import (
     is_length,
 )
 from exits_jax.evaluation.plain_pickle import load_plain_pickle
-from exits_jax.files.atomic import whole_file
 
 _MAX_BYTES = 2**26  # the published files have some MB
 _MAX_ENTRIES = 2**20  # more than any data set has objects in a list
@@ -125,28 +124,6 @@ def compare_with(
         if not np.array_equal(ours, theirs):
             differing.add(entry.annotation_id)
     return MaskComparison(differing, unknown)
-
-
-def write_object_ids(
-    path: str | Path, ids: Iterable[int | str], *, name: str | None = None
-) -> None:
-    """Writes ids as a JSON list, sorted, in one step.
-
-    Args:
-        path: The file; its folder is created when missing.
-        ids: Numbers come before strings; repeated ones are written once.
-        name: If given, the list becomes the only field, so called, of an object.
-
-    Raises:
-        ValueError: Something is not an id.
-    """
-    listed = list(ids)
-    for value in listed:
-        if not is_id(value):
-            raise ValueError(f"{_shown(value)} is not an id: expected int or str.")
-    ordered = sorted(set(listed), key=lambda value: (isinstance(value, str), value))
-    with whole_file(path) as file:
-        json.dump(ordered if name is None else {name: ordered}, file)
 
 
 def holds_masks(path: str | Path) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from exits_jax.data.coco_file import parse_json, read_text
-from exits_jax.data.image_names import last_part as last_part
 from exits_jax.data.image_names import name_parts
 from exits_jax.data.records import MAX_NUMBER, AnnotationError, fault, is_length
 from exits_jax.importers.items import ImageItem, Rejected

@@ -4,12 +4,11 @@ import base64
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from exits_jax.data.image_names import has_ending
+from exits_jax.data.image_names import has_ending, last_part
 from exits_jax.data.records import fault, is_id
 from exits_jax.importers.json_files import (
     box_with_area,
     is_number,
-    last_part,
     read_size,
     short,
 )

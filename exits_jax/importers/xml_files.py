@@ -14,8 +14,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
+from exits_jax.data.image_names import last_part
 from exits_jax.data.records import AnnotationError, fault
-from exits_jax.importers.json_files import last_part
 
 _MAX_BYTES = 8 * 2**30  # of XML in a zip
 _BOMB_BYTES = 2**26  # from here on the ratio counts; annotations shrink about 10 times

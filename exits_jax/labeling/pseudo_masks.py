@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from exits_jax.data import rle as run_lengths
 from exits_jax.data.masks import decode_mask
-from exits_jax.data.records import AnnotationError, Problem, is_length
+from exits_jax.data.records import AnnotationError, Problem, is_id, is_length
 from exits_jax.files.json_files import json_text, write_json, write_json_lists
 from exits_jax.files.seals import Damaged, fault_of_file, read_json, seal_of
 
@@ -186,7 +186,7 @@ class _Records:
 
     def _has_mask(self, record: dict[str, Any]) -> bool:
         image_id: Any = record.get("image_id")
-        row = self._source.image_rows.get(image_id) if _is_id(image_id) else None
+        row = self._source.image_rows.get(image_id) if is_id(image_id) else None
         image = {} if row is None else self._source.images[row]
         return _has_mask(record, (image.get("height"), image.get("width")))
 
@@ -222,10 +222,6 @@ def _text(record: dict[str, Any], position: int) -> str:
         ) from error
 
 
-def _is_id(value: Any) -> bool:
-    return type(value) in (int, str)
-
-
 def _is_crowd(record: Any) -> bool:
     return isinstance(record, dict) and bool(record.get("iscrowd"))
 
@@ -233,7 +229,7 @@ def _is_crowd(record: Any) -> bool:
 def _identity(record: Any) -> int | str | None:
     """The id of a record; None, as in the list of skipped ones, if it has no usable."""
     identity = record.get("id") if isinstance(record, dict) else None
-    return identity if _is_id(identity) else None
+    return identity if is_id(identity) else None
 
 
 def _labeled(record: dict[str, Any], row: PseudoInstance) -> dict[str, Any]:

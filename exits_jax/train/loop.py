@@ -14,22 +14,7 @@ from exits_jax.train.metric_log import MetricLog
 from exits_jax.train.objectives import Metrics
 from exits_jax.train.state import TrainState
 from exits_jax.train.stopping import Preempted, StopRequests
-from exits_jax.train.window import (
-    UNREADABLE,
-    TooManyUnreadable,
-    UnknownMetric,
-    Window,
-)
-
-__all__ = [
-    "Cadence",
-    "Input",
-    "InputChanged",
-    "Preempted",
-    "TooManyUnreadable",
-    "UnknownMetric",
-    "fit",
-]
+from exits_jax.train.window import UNREADABLE, Window
 
 _logger = logging.getLogger(__name__)
 

@@ -1,4 +1,3 @@
-import json
 import os
 import pickle
 import struct
@@ -17,7 +16,6 @@ from exits_jax.evaluation.object_lists import (
     compare_with,
     read_object_ids,
     read_object_list,
-    write_object_ids,
 )
 from tests.support.coded_masks import coded, listed
 
@@ -88,23 +86,6 @@ def test_json_of_another_form_is_refused(tmp_path, text, code, words):
     with pytest.raises(AnnotationError, match=words) as caught:
         read_object_ids(tmp_path / "a.json")
     assert codes(caught) == {code}
-
-
-@pytest.mark.parametrize("name", [None, "separated"])
-def test_written_ids_are_read_again(tmp_path, name):
-    target = tmp_path / "new" / "ids.json"
-    write_object_ids(target, ["b", 10, 9, "a", 9], name=name)
-    ids = json.loads(target.read_text())
-    assert (ids if name is None else ids[name]) == [9, 10, "a", "b"]
-    assert read_object_ids(target) == {9, 10, "a", "b"}
-    assert [p.name for p in target.parent.iterdir()] == ["ids.json"]
-
-
-def test_only_ids_are_written_and_the_old_file_stays(tmp_path):
-    write_object_ids(tmp_path / "a.json", [1])
-    with pytest.raises(ValueError, match="True is not an id"):
-        write_object_ids(tmp_path / "a.json", [1, True])
-    assert read_object_ids(tmp_path / "a.json") == {1}
 
 
 # Pickles
