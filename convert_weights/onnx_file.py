@@ -7,8 +7,6 @@ import contextlib
 import importlib.util
 import json
 import logging
-import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from exits_jax.files.atomic import write_bytes
 from exits_jax.files.leftovers import remove_leftovers
 
 from .sources import SourceError
@@ -68,17 +67,8 @@ def write_onnx(
             "--to=torch-generator has no such limit."
         )
     content = _graph(tensors, metadata).SerializeToString(deterministic=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    remove_leftovers(path.parent)
+    write_bytes(path, content)
 
 
 def _graph(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from exits_jax.files.atomic import whole_path
 from exits_jax.files.leftovers import remove_leftovers
 
 
@@ -74,20 +75,12 @@ def write_safetensors(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format wants the data aligned to 8 bytes
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little"))
-            file.write(text)
-            for value in params.values():
-                file.write(np.ascontiguousarray(value, "<f4").tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    remove_leftovers(path.parent)
+    with whole_path(path) as draft, draft.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for value in params.values():
+            file.write(np.ascontiguousarray(value, "<f4").tobytes())
 
 
 def write_folder(
