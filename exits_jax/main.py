@@ -24,6 +24,7 @@ from exits_jax.evaluation.listed_objects import read_lists
 from exits_jax.exit_status import USAGE
 from exits_jax.files.words import fail, lines
 from exits_jax.labeling.model_source import adopt_model
+from exits_jax.labeling.stored_labels import say_other_labels
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
 from exits_jax.run.announce import announce
 from exits_jax.run.check_config import check_config
@@ -128,6 +129,8 @@ def run(
         needs_weights = set(plan) & set(PHASES) - {"prepare"}
         if needs_weights and not workdir.is_finished("train"):
             check_files(config)
+        if {"train", "generate"} & set(plan):
+            say_other_labels(config, workdir)
         for name in plan:
             announce(config, workdir, name, plan)
             _run_phase(name, config, workdir)

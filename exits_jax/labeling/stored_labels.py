@@ -22,6 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from exits_jax.batch import map_fields
+from exits_jax.cli.fields import leaves
 from exits_jax.data.batches import label_batches
 from exits_jax.data.label_store import LabelStore
 from exits_jax.data.table import Instances
@@ -46,6 +47,7 @@ from exits_jax.run.from_config import (
     dense_crf_of,
     extractor_graph,
     image_stats,
+    uses_stored_labels,
     walk_options,
 )
 from exits_jax.run.prepared import columns_folder
@@ -55,6 +57,8 @@ from exits_jax.train.predict import refined_logits, walk_logits, walk_of
 from exits_jax.train.progress import Progress
 from exits_jax.train.sharding import make_mesh, replicate, shard_batch, split_rows
 
+# Fields that decide labels and may be changed after a training.
+_OF_LABELS = ("walk.", "dense_crf.", "generate.click_depth")
 _AGAIN = "Bring back a copy of its folder, or remove it to have all labels made again."
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +92,7 @@ def stored_labels(
     if _has_begun(workdir):
         _refuse_others(folder, key)  # every process, or those that wait would hang
     if jax.process_index() == 0:
-        _begin(folder, key)
+        _begin(folder, key, _fields(config))
     _wait("labels are begun")
     if not (folder / "labels.npy").exists():
         check_walk(config, encoder, objects)
@@ -100,6 +104,32 @@ def stored_labels(
     else:
         _refuse_damaged(folder / "labels.npy")
     return store
+
+
+def say_other_labels(config: mlc.ConfigDict, workdir: Workdir) -> None:
+    """Warns if a finished training learnt from labels that other values made.
+
+    Other values of the walk and the CRF are no reason to refuse: masks are made again
+    with them. The training stays what it is, though.
+    """
+    if not (uses_stored_labels(config) and workdir.is_finished("train")):
+        return
+    try:
+        before = _made_by(workdir / "labels").get("fields", {})
+    except Damaged:
+        return  # nothing will be trained on them
+    changed = [
+        f"{name}: was {before[name]!r}, is {value!r}"
+        for name, value in _fields(config).items()
+        if name in before and before[name] != value
+    ]
+    if changed:
+        _logger.warning(
+            "The generator learnt from labels that other values made (%s). Masks are "
+            "made with the new ones; --redo=train makes the labels again, too, and "
+            "trains on them.",
+            "; ".join(changed),
+        )
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -132,10 +162,21 @@ def _made_by(folder: Path) -> dict[str, Any]:
         raise Damaged(f"{error} {_AGAIN}") from None
 
 
+def _differing(before: dict[str, Any], key: dict[str, Any]) -> list[str]:
+    """The names of a key that labels were made with other values of."""
+    return [name for name in key if before.get(name) != key[name]]
+
+
+def _fields(config: mlc.ConfigDict) -> dict[str, Any]:
+    """The fields behind a key that may be changed after a training, by name."""
+    everything = leaves(json.loads(config.to_json_best_effort()))
+    return {name: value for name, value in everything if name.startswith(_OF_LABELS)}
+
+
 def _refuse_others(folder: Path, key: dict[str, Any]) -> None:
     """Raises ConfigError if the labels that are there have another key."""
     before = _made_by(folder)
-    differ = [name for name in key if before and before.get(name) != key[name]]
+    differ = _differing(before, key) if before else []
     if differ:
         raise ConfigError(
             f"The training in {folder.parent} began on labels that other values made "
@@ -144,17 +185,17 @@ def _refuse_others(folder: Path, key: dict[str, Any]) -> None:
         )
 
 
-def _begin(folder: Path, key: dict[str, Any]) -> None:
+def _begin(folder: Path, key: dict[str, Any], fields: dict[str, Any]) -> None:
     """An empty folder, or the one of an earlier run with the same key."""
     try:
-        if _made_by(folder) == key:
+        if not _differing(_made_by(folder), key):
             return
     except Damaged:
         pass  # nothing was trained on them yet, or it was said before
     if folder.exists():
         shutil.rmtree(folder)
     (folder / "parts").mkdir(parents=True)
-    write_sealed(folder / "made_by.json", key)
+    write_sealed(folder / "made_by.json", key | {"fields": fields})
 
 
 def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None:

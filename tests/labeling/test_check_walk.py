@@ -244,6 +244,34 @@ def test_a_training_does_not_go_on_with_labels_of_another_kind(stored, tmp_path)
         phase.stored_labels(config, workdir, objects)
 
 
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_labels_that_a_finished_training_learnt_from_are_not_those_of_now(
+    stored, tmp_path, monkeypatch, capsys, command
+):
+    config = _with_other_hops(stored, tmp_path)
+    monkeypatch.setitem(main.PHASES, command, lambda *_: None)  # it is said before
+    assert main.run(config, command) == exit_status.OK
+    said = capsys.readouterr().err
+    before = stored.walk.num_hops
+    changed = f"(walk.num_hops: was {before}, is {config.walk.num_hops})"
+    assert said.count(f"labels that other values made {changed}. Masks") == 1
+    assert "--redo=train makes the labels again" in said
+
+
+def test_labels_of_the_values_of_now_are_not_spoken_of(stored, capsys):
+    assert main.run(stored, "train") == exit_status.OK
+    assert "other values" not in capsys.readouterr().err
+
+
+def _with_other_hops(stored, tmp_path):
+    """Configuration of a copy of the run, changed after its end."""
+    shutil.copytree(stored.workdir, tmp_path / "run")
+    config = stored.copy_and_resolve_references()
+    config.workdir = str(tmp_path / "run")
+    config.walk.num_hops += 1
+    return config
+
+
 def test_other_thresholds_of_labels_are_another_training(stored):
     config = stored.copy_and_resolve_references()
     config.labels.fg_probability = 0.8
