@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from exits_jax.files.words import how_to_install
+
 _CONTAINERS = ("model", "state_dict")
 _BRANCHES = ("student", "teacher")  # of DINO; each holds tensors
 _MOST_PACKED = 16  # times its size that an archive may unpack to: weights hardly shrink
@@ -145,8 +147,7 @@ def read_pytorch(path: Path) -> dict[str, np.ndarray]:
         import torch  # pyright: ignore[reportMissingImports]  (optional)
     except ImportError:
         raise SourceError(
-            f"{path}: reading this file needs PyTorch. "
-            "Install it with `pip install 'exits-jax[convert]'`."
+            f"{path}: reading this file needs PyTorch. {how_to_install('convert')}"
         ) from None
 
     try:

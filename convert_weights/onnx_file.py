@@ -16,6 +16,7 @@ import numpy as np
 
 from exits_jax.files.atomic import write_bytes
 from exits_jax.files.leftovers import remove_leftovers
+from exits_jax.files.words import how_to_install
 
 from .sources import SourceError
 
@@ -35,8 +36,7 @@ def check_packages() -> None:
     missing = [name for name in _PACKAGES if not importlib.util.find_spec(name)]
     if missing:
         raise SourceError(
-            f"--to=onnx needs {', '.join(missing)}. "
-            "Install with `pip install 'exits-jax[onnx]'`."
+            f"--to=onnx needs {', '.join(missing)}. {how_to_install('onnx')}"
         )
 
 

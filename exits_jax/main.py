@@ -22,7 +22,7 @@ from exits_jax import __main__ as command
 from exits_jax.cli.flags import Request
 from exits_jax.evaluation.listed_objects import read_lists
 from exits_jax.exit_status import USAGE
-from exits_jax.files.words import fail, lines
+from exits_jax.files.words import fail, how_to_install, lines
 from exits_jax.labeling.model_source import adopt_model
 from exits_jax.labeling.stored_labels import say_other_labels
 from exits_jax.phases import evaluate, generate, prepare, pretrain, train, warmup
@@ -170,8 +170,8 @@ def _phase(name: str) -> Callable[[mlc.ConfigDict, Workdir], object]:
         if name != "pack" or (error.name or "").startswith("exits_jax"):
             raise
         raise ConfigError(
-            f"`exits-jax pack` needs the package {error.name}: pip install "
-            "'exits-jax[shards]'."
+            f"`exits-jax pack` needs the package {error.name}. "
+            f"{how_to_install('shards')}"
         ) from error
 
 

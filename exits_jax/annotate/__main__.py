@@ -13,7 +13,7 @@ from exits_jax.annotate.addresses import LOOPBACK, parsed
 from exits_jax.annotate.options import TOOLS, names_of, parser
 from exits_jax.cli.words import UsageError
 from exits_jax.exit_status import BAD_INPUT, FAILED, OK, USAGE
-from exits_jax.files.words import fail
+from exits_jax.files.words import fail, how_to_install
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def _check(args: Namespace) -> None:
     for name in ("starlette", "uvicorn"):
         if importlib.util.find_spec(name) is None:
             raise UsageError(
-                f"The page needs {name}: pip install 'exits-jax[annotate]'."
+                f"The page needs the package {name}. {how_to_install('annotate')}"
             )
     if args.out.suffix != ".json":
         raise UsageError(f"--out={args.out}: expected the name of a .json file.")

@@ -31,6 +31,14 @@ def lines(text: object) -> str:
     return "\n".join(map(printable, str(text).split("\n")))
 
 
+def how_to_install(extra: str) -> str:
+    """How an extra of this package, which is on no index, is installed."""
+    return (
+        f"Install the extra {extra}: pip install -e '.[{extra}]' in a clone, or "
+        f"pip install 'exits_jax-VERSION-py3-none-any.whl[{extra}]' from a wheel."
+    )
+
+
 def fail(reason: object, status: int) -> int:
     """Says on stderr why a command ends, and returns the status."""
     print(f"error: {lines(reason)}", file=sys.stderr)

@@ -9,6 +9,7 @@ from exits_jax.data.images import ImageError
 from exits_jax.data.records import Problem
 from exits_jax.data.table import Instances
 from exits_jax.files.seals import Damaged, read_json
+from exits_jax.files.words import how_to_install
 from exits_jax.run.identity import image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
 
@@ -93,8 +94,7 @@ def _with_shards(
         if (error.name or "").startswith("exits_jax"):
             raise
         raise ConfigError(
-            f"data.shards needs the package {error.name}: pip install "
-            "'exits-jax[shards]'."
+            f"data.shards needs the package {error.name}. {how_to_install('shards')}"
         ) from error
     folder = BUILDERS[data.name].folder_in(data.shards)
     try:

@@ -217,7 +217,7 @@ def test_a_missing_package_is_named_with_the_command(
     monkeypatch.setattr(importlib.util, "find_spec", hide)
     out = tmp_path / "x.onnx"
     assert run(written[0], "--to=onnx", f"--out={out}") == 3
-    said = "--to=onnx needs onnxscript. Install with `pip install 'exits-jax[onnx]'`"
+    said = "--to=onnx needs onnxscript. Install the extra onnx: pip install "
     assert said in capsys.readouterr().err
     assert not out.exists()
 
