@@ -16,7 +16,7 @@ from ml_collections.config_dict import placeholder
 def get_config() -> mlc.ConfigDict:
     config = mlc.ConfigDict()
     config.workdir = "runs/base"  # Folder of everything a run writes.
-    config.seed = 0  # Of all random numbers (baseline).
+    config.seed = 0  # Seed of all random numbers of stage 1 (baseline).
     config.batch_size = 32  # Objects of a step over all devices (baseline: 8 x 4).
     config.grad_accum = 1  # Parts of a batch that are computed one after the other.
     # Folder of compiled programs, which JAX runs; empty: the user's cache folder, and
@@ -63,15 +63,20 @@ def get_config() -> mlc.ConfigDict:
     data.max_skip_fraction = 0.5
     data.verify_images = True  # Decode every image once before training starts.
     data.follow_links = False  # Follow links that lead out of the image folder.
-    data.min_area_px = 2048.0  # Smallest box area trained on, px (baseline).
+    # Objects are trained on if the area of their box exceeds this, px (baseline).
+    data.min_area_px = 2048.0
     # Objects with a box side of at most this are left out, px (baseline).
     data.min_side_px = 2.0
     data.cache_mb = 256  # Decoded images kept in memory by each process, MiB.
     # Processes that make batches; 0: threads of the training process.
     data.num_workers = 0
-    data.num_threads = 4  # Threads of each process that makes batches.
-    data.read_retries = 3  # Of a read that fails for a reason that may pass.
-    data.stall_s = 120.0  # A step that waits longer for its input logs a warning, s.
+    # Threads of each process that makes batches, and as many that paste and encode
+    # masks.
+    data.num_threads = 4
+    # Further attempts to read a file, where the reason of a failure may pass.
+    data.read_retries = 3
+    # A step that waits longer than this for its input is warned about in the log, s.
+    data.stall_s = 120.0
     # Scenes drawn by code instead of files.
     data.scenes = mlc.ConfigDict()
     data.scenes.num_train = 0  # Training scenes to draw; 0: the data are files.
@@ -114,7 +119,8 @@ def get_config() -> mlc.ConfigDict:
     model.depth = placeholder(int)  # Number of blocks; overrides the size's.
     model.heads = placeholder(int)  # Attention heads; overrides the size's.
     model.patch_size = 16  # Side of a patch, px (Sec. 3.2.1 with N = 32).
-    # Side of the stored table of positions, in patches; interpolated (MAE: 224 px).
+    # Side of the stored table of positions, in patches (MAE: 14, for 224 px); it is
+    # interpolated to the grid of the crop.
     model.position_grid = 14
     # Shift of the positions when they are interpolated, in patches (baseline: 0.1).
     model.position_offset = 0.0
@@ -173,7 +179,9 @@ def get_config() -> mlc.ConfigDict:
     config.similarity = similarity = mlc.ConfigDict()
     # Attention layers, counted from 1 (Sec. 4.1); () takes all (Table a1).
     similarity.layers = (10,)
-    similarity.sinkhorn_rounds = 10  # Of Eq. (2) (ours; the paper gives no number).
+    # Sinkhorn rounds that make transitions of similarities, Eq. (2) (ours; the paper
+    # gives no number).
+    similarity.sinkhorn_rounds = 10
     # Choose layers and hops after the warm-up, by held-out clicks (ours).
     similarity.select = False
     similarity.select_hops = (1, 2, 3)  # Numbers of hops to choose from.
@@ -185,7 +193,9 @@ def get_config() -> mlc.ConfigDict:
     # delta: extreme points move inward by this, px of the crop (Supp. B).
     points.inward_margin_px = 24.0
     points.walk = "hops"  # Random walk: "hops", or "converged", Eq. (a2).
-    points.num_hops = 3  # alpha: hops of the random walk (Sec. 4.1).
+    # alpha: hops of the random walk (Sec. 4.1); with `labels.stored` section walk holds
+    # instead.
+    points.num_hops = 3
     # beta: weight of the converged walk against its start (Supp. C).
     points.blend = 0.25
     points.fg_threshold = 1e-3  # tau_FG, for 1024 points (Sec. 4.1).
@@ -208,22 +218,31 @@ def get_config() -> mlc.ConfigDict:
     walk.disc_radius = 0.7  # Standard deviation of the discs around clicks, patches.
     walk.depth_weight = 1.0  # Weight of the depth in the quadrilateral of the clicks.
     walk.cut = 0.5  # Evidence at which object and background are alike.
-    walk.slope = 1.5  # Steepness of the probability there.
+    walk.slope = 1.5  # Steepness of the probability where the evidence is `walk.cut`.
     walk.ridge_block = 10  # Block whose features tell patches apart once more.
-    walk.ridge_rounds = 3  # Fits of a linear classifier to them; 0: none.
-    walk.ridge_shrinkage = 3.0  # Weight of its squared coefficients.
+    # Fits of a linear classifier to the features of `walk.ridge_block`; 0: none.
+    walk.ridge_rounds = 3
+    # Weight of the squared coefficients of the classifier of `walk.ridge_rounds`.
+    walk.ridge_shrinkage = 3.0
     walk.ridge_keep = 0.5  # Share of the walk's own probability that stays.
-    walk.ridge_cut = 0.44  # Probability after it at which both are alike.
+    # Probability after the classifier of `walk.ridge_rounds` at which object and
+    # background are alike.
+    walk.ridge_cut = 0.44
 
     # Fully connected CRF that refines masks as they are made (ours).
     config.dense_crf = dense_crf = mlc.ConfigDict()
     dense_crf.grid = 56  # Nodes along a side of the crop.
     dense_crf.rounds = 5  # Rounds of the mean field.
     dense_crf.colour_weight = 3.0  # Weight of nodes near in position and colour.
-    dense_crf.position_scale = 0.1  # Scale of position there, share of the side.
-    dense_crf.colour_scale = 5.0  # Scale of colour there, Lab units.
+    # Scale of position where nodes are near in position and colour, share of the side
+    # of the crop.
+    dense_crf.position_scale = 0.1
+    # Scale of colour where nodes are near in position and colour, Lab units.
+    dense_crf.colour_scale = 5.0
     dense_crf.smooth_weight = 1.0  # Weight of nodes near in position alone.
-    dense_crf.smooth_scale = 0.03  # Scale of position there, share of the side.
+    # Scale of position where nodes are near in position alone, share of the side of
+    # the crop.
+    dense_crf.smooth_scale = 0.03
 
     # Labels that are made once per object and kept on disk (ours).
     config.labels = labels = mlc.ConfigDict()
@@ -293,17 +312,20 @@ def get_config() -> mlc.ConfigDict:
     train.lr = placeholder(float)
     # Share of the steps in which the learning rate rises (baseline: one epoch of ten).
     train.ramp_up = 0.1
-    train.teacher_decay = 0.996  # Of the moving average of parameters (baseline).
+    # Decay of the teacher, a moving average of the parameters (baseline).
+    train.teacher_decay = 0.996
     # Steps with the MIL loss alone before the training, for random weights (ours).
     train.start_steps = 0
-    train.start_lr = placeholder(float)  # Peak learning rate of those steps.
+    # Peak learning rate of the steps of `train.start_steps`.
+    train.start_lr = placeholder(float)
     train.checkpoint_every = 500  # Steps between two checkpoints.
     train.log_every = 20  # Steps between two entries of the metrics.
     train.keep_checkpoints = 2  # Number of newest checkpoints kept.
     # Metric, such as "loss/total", whose lowest checkpoint is kept as well.
     train.best_metric = ""
     train.keep_best = 1  # Number of checkpoints kept by `train.best_metric`.
-    train.max_bad_steps = 10  # Steps that may be skipped for a loss that is not finite.
+    # Steps that may be skipped as their loss or gradient is not finite.
+    train.max_bad_steps = 10
     # A broken newest checkpoint is an error; otherwise the one before it is used.
     train.strict_resume = False
 
@@ -371,7 +393,7 @@ def get_config() -> mlc.ConfigDict:
     config.export = export = mlc.ConfigDict()
     export.kind = "coco"  # Format, such as "voc"; docs/exporting.md lists them.
     export.source = ""  # COCO JSON to read; empty: WORKDIR/pseudo_masks.json.
-    export.out = ""  # File or folder to write; empty: WORKDIR/export/KIND.
+    export.out = ""  # Folder to make; empty: WORKDIR/export/KIND.
     export.void_border_px = 0  # VOC: width of the border that belongs to no object.
     export.min_score = 0.0  # Masks with a lower score are left out and counted.
     # Polygons for people to edit: how far an outline may move to have fewer vertices,

@@ -112,7 +112,7 @@ COMMANDS = {
         module="exits_jax.ablations.__main__",
     ),
     "results": Command(
-        "Prints results of stage 2 beside the paper's tables.",
+        "Writes results of stage 2 as tables, beside the paper's.",
         module="exits_jax.stage2.results",
     ),
 }

@@ -73,7 +73,7 @@ def of_command(command: str, config: mlc.ConfigDict, name: str) -> str:
         blocks += ["", *_section(section, dict(leaves(config)))]
     if about.shared:
         names = ", ".join(about.shared)
-        more = f"Also read: {names}; `{PROGRAM} run --help` lists all fields."
+        more = f"Also read: {names}; `{PROGRAM} run --help` lists their fields."
         blocks += ["", *_wrapped(more, "")]
     return "\n".join(blocks)
 
