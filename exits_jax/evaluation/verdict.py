@@ -28,7 +28,7 @@ def verdict(
         ours: Summary of the masks; None without true ones.
         floors: Of masks that need no training, by name.
         covers_box: Share of the masks that fill their whole box.
-        points: Of `seen.point_quality`.
+        points: As `point_quality.point_quality` gives them.
     """
     faults = _faults(config, ours, floors, covers_box)
     if not faults:

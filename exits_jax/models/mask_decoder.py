@@ -18,8 +18,7 @@ from exits_jax.object_sizes import AREAS
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear, resize_map
 
-# Scale of the patch features by box area, and the smallest area of each size in px of
-# the original image. In the order of the areas.
+# Scale of the patch features by size of the box, in the order of `AREAS`.
 SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
 ALL_SIZES = tuple(SCALES)
 

@@ -123,13 +123,14 @@ def _category_names(path: str) -> list[str] | None:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"import.categories: {path}: {error}") from error
+        raise ConfigError(f"imports.categories: {path}: {error}") from error
     names = [line.strip() for line in lines if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         fault = f"has {twice[0]!r:.80} twice" if twice else "has no name"
         raise ConfigError(
-            f"import.categories: {path} {fault}; expected one name per line, each once."
+            f"imports.categories: {path} {fault}; expected one name per line, each "
+            "once."
         )
     return names
 

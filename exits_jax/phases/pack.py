@@ -60,7 +60,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> Packed:
         raise ConfigError(str(error)) from error
     seconds = time.monotonic() - start
     _logger.info(
-        "%s: %d records in %d shards (%d there before), %.1f MB, %.1f s",
+        "%s: %d records in %d shards (%d there before), %.1f MiB, %.1f s",
         packed.folder,
         packed.records,
         packed.shards,

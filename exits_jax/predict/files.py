@@ -31,7 +31,7 @@ class Task(NamedTuple):
     model: str
     out: Path
     kind: str = "coco"  # of the source; else one of `importers.kinds.KINDS`
-    format: str = "coco"  # of what is written, see `export.formats`
+    format: str = "coco"  # of what is written, see `exporters.formats`
     tolerance_px: float = 0.0
     max_skip_fraction: float = 0.5
     follow_links: bool = False
