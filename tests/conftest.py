@@ -16,8 +16,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Compiled programs outlive the run, for this process and all that tests start. JAX
 # finds them by their code, its own version, its flags and the kind of machine.
+PROGRAMS = Path(__file__).parents[1] / ".pytest_cache/jax"
 KEPT = {
-    "jax_compilation_cache_dir": str(Path(__file__).parents[1] / ".pytest_cache/jax"),
+    "jax_compilation_cache_dir": os.environ.get("EXITS_TEST_PROGRAMS") or str(PROGRAMS),
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
