@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +30,7 @@ from exits_jax.phases import generate
 from exits_jax.run import workdir as workdir_module
 from tests.support import toy
 
+_JOBS_OF_A_PROCESS = 200
 CLEAR, RIGHT, ELSE = "clear error", "right result", "anything else"
 # Of no later phase: they tell people what happened.
 _UNREAD = ("log.txt", ".lock", "environment.json", "tensorboard", "compilation_cache")
@@ -293,18 +294,26 @@ def main_of_counts() -> int:
                 for k in range(args.flips)
             ),
         ]
-        with ProcessPoolExecutor(
-            args.jobs,
-            mp_context=get_context("spawn"),
-            initializer=_begin,
-            initargs=(folder,),
-            max_tasks_per_child=200,
-        ) as pool:
-            counts = _count(zip(jobs, pool.map(_judge, jobs)), args.log)
+        counts = _count(zip(jobs, _judged(jobs, args.jobs, folder)), args.log)
     for flips, name in ((False, "damaged files"), (True, "bit flips of checkpoints")):
         said = ", ".join(f"{counts[flips, o]} {o}" for o in (CLEAR, RIGHT, ELSE))
         print(f"{name}: {said}")
     return int(counts[False, ELSE] + counts[True, ELSE] > 0)
+
+
+def _judged(
+    jobs: Sequence[tuple[Stage, bool, int]], num_processes: int, folder: str
+) -> Iterator[Verdict]:
+    """What became of each, by processes that do not live long enough to grow."""
+    size = _JOBS_OF_A_PROCESS * num_processes
+    for start in range(0, len(jobs), size):
+        with ProcessPoolExecutor(
+            num_processes,
+            mp_context=get_context("spawn"),
+            initializer=_begin,
+            initargs=(folder,),
+        ) as pool:
+            yield from pool.map(_judge, jobs[start : start + size])
 
 
 def _count(
