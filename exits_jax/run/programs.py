@@ -1,9 +1,12 @@
 """Compiled programs that outlive the process."""
 
+import logging
 import os
 from pathlib import Path
 
 import jax
+
+_logger = logging.getLogger(__name__)
 
 
 def keep_programs(folder: str | Path = "") -> None:
@@ -18,7 +21,11 @@ def keep_programs(folder: str | Path = "") -> None:
     given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if given is not None:
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder or _of_user()))
+    try:
+        jax.config.update("jax_compilation_cache_dir", str(folder or _of_user()))
+    except RuntimeError:  # a user without a home, as in some containers
+        _logger.warning("No home folder: compiled programs are not kept.")
+        return
     if not folder:
         # All of them, however small: a run has a hundred, and each takes a tenth of a
         # second. A folder that is named may be far away.

@@ -40,6 +40,17 @@ def test_programs_are_kept_where_somebody_says(of_jax, tmp_path):
     assert kept_in() == str(tmp_path / "elsewhere")
 
 
+def test_a_user_without_a_home_keeps_none_and_is_told(of_jax, monkeypatch, caplog):
+    def homeless(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    of_jax(None)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", classmethod(homeless))
+    keep_programs()
+    assert kept_in() is None and "programs are not kept" in caplog.text
+
+
 def test_the_setting_of_jax_goes_first(of_jax, tmp_path):
     of_jax("of JAX")
     keep_programs(tmp_path / "elsewhere")
