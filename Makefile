@@ -21,9 +21,8 @@ help:
 	@echo "make hooks       run the cheap checks before each commit"
 	@echo "make clean       remove .venv* and caches; runs/ and weights/ stay"
 
-# Memory in large pages, on Linux: a quarter of a step went into handing out small ones.
 quickstart: $(VENV)/.base
-	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/python -m exits_jax.main --config=configs/quickstart.py
+	$(BIN)/python -m exits_jax.main --config=configs/quickstart.py
 	@echo "pictures: runs/quickstart/contact_sheet.png  masks: runs/quickstart/pseudo_masks.json"
 	@echo "table: runs/quickstart/log.txt  numbers: runs/quickstart/evaluation.json"
 

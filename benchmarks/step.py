@@ -29,6 +29,7 @@ from exits_jax.models.params import count
 from exits_jax.phases import prepare
 from exits_jax.run.check_config import check_config
 from exits_jax.run.from_config import crop_options, encoder_config, mesh_of
+from exits_jax.run.host_memory import keep_memory
 from exits_jax.run.prepared import training_instances
 from exits_jax.run.workdir import Workdir
 from exits_jax.train.sharding import shard_batch
@@ -48,6 +49,7 @@ flags.mark_flag_as_required("config")
 
 def main(_) -> None:
     """Measures and prints."""
+    keep_memory()  # for PyTorch as well
     absl_logging.set_verbosity(absl_logging.WARNING)
     torch.set_num_threads(num_cores())
     config = given()

@@ -20,6 +20,7 @@ from exits_jax.cli.commands import COMMANDS
 from exits_jax.cli.words import UsageError
 from exits_jax.configs import base
 from exits_jax.files.words import did_you_mean, fail
+from exits_jax.run.host_memory import computes_on_cpu, keep_memory
 
 
 def console(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +55,8 @@ def _dispatch(words: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         return _print_help(help.of_command(command, *_shown_config(command, rest)))
     request = flags.read(command, rest)
+    if computes_on_cpu():
+        keep_memory()
     from exits_jax import main  # JAX and all that needs it
 
     return main.main(request)

@@ -6,6 +6,11 @@ python -m exits_jax.main --config=configs/voc.py [--phase=train] [--workdir=runs
 The command `exits-jax` does the same.
 """
 
+from exits_jax import __main__ as command
+
+if __name__ == "__main__":  # before what is slow, and hears Ctrl-C meanwhile
+    command.entry()
+
 import importlib
 import logging
 import sys
@@ -18,7 +23,6 @@ import ml_collections as mlc
 from absl import logging as absl_logging
 from jax.experimental import multihost_utils
 
-from exits_jax import __main__ as command
 from exits_jax.cli.flags import Request
 from exits_jax.evaluation.listed_objects import read_lists
 from exits_jax.exit_status import USAGE
@@ -182,12 +186,3 @@ def log_to(workdir: Workdir) -> None:
         _logger.propagate = False
         return
     log_to_terminal(LogFile(workdir / "log.txt"))
-
-
-def console() -> None:
-    """Entry point of `python -m exits_jax.main`."""
-    command.entry()
-
-
-if __name__ == "__main__":
-    console()

@@ -1,6 +1,10 @@
 """The command line: what it says and the status it ends with."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -11,6 +15,7 @@ from exits_jax import exit_status, main
 from exits_jax.cli.commands import PHASES, TOOLS
 from exits_jax.train.stopping import Preempted
 from tests.support import toy
+from tests.support.waiting import wait_until
 
 
 def _config(workdir):
@@ -58,6 +63,28 @@ def test_a_process_ends_with_the_status_of_the_command(tmp_path):
     status, said = toy.finish(toy.start(config, workdir, "--phase=train"))
     assert status == exit_status.USAGE
     assert said.startswith("error: ") and "Traceback" not in said
+
+
+@pytest.mark.parametrize("module", ["exits_jax", "exits_jax.main"])
+def test_ctrl_c_is_heard_while_jax_is_imported(tmp_path, module):
+    """JAX takes seconds; here it takes until the signal comes."""
+    slow, begun = tmp_path / "jax", tmp_path / "begun"
+    slow.mkdir()
+    (slow / "__init__.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, "--config=tiny", f"--workdir={tmp_path}/run"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{toy.ROOT}"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_until(begun.exists, [process])
+    process.send_signal(signal.SIGINT)
+    status, said = toy.finish(process)
+    assert status == exit_status.INTERRUPTED, said
+    assert said == "error: Interrupted.\n"
 
 
 def test_a_positional_phase_and_the_flag_are_the_same(monkeypatch, tmp_path):

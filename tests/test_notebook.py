@@ -22,7 +22,6 @@ def run_notebook(folder: Path) -> nbformat.NotebookNode:
         "CLICKS_TO_MASKS": str(folder),
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "",  # it trains for longer than it compiles
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
