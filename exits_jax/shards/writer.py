@@ -86,7 +86,8 @@ def write_shards(jobs: Iterable[ShardJob], num_workers: int) -> Iterator[ShardFi
     waiting: set[Future[ShardFile]] = set()
     try:
         for job in jobs:
-            waiting.add(pool.submit(write_shard, job))
+            with _interrupts_wait():  # the first one starts the processes
+                waiting.add(pool.submit(write_shard, job))
             if len(waiting) > num_workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -96,7 +97,7 @@ def write_shards(jobs: Iterable[ShardJob], num_workers: int) -> Iterator[ShardFi
     except BrokenProcessPool as error:
         raise OSError(
             "A process that wrote shards was killed, perhaps for want of memory. Run "
-            "the same command again: finished shards are kept."
+            "the same command again to go on"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -196,11 +197,23 @@ def _read(image: PackedImage) -> bytes:
 
 def _begin_worker() -> None:
     """Prepares a worker process, before its first shard."""
-    # A terminal and a cluster signal whole groups of processes. The parent decides what
-    # to do then, and waits for the shards under way.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    # A terminal interrupts whole groups of processes. The parent decides what to do
+    # then, and waits for the shards under way. SIGTERM is how a pool ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """In the block Ctrl-C waits, and in processes that it starts for ever.
+
+    They hear nothing while they import either, before `_begin_worker`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
