@@ -158,5 +158,8 @@ def _wrong_shards(
                 f"{where} holds {count} records; its manifest says {shard.records}."
             )
         elif shard.ends_sha256 not in ("", ends_sha256_of(Path(where))):
-            faults.append(f"{where} is not the shard that its manifest tells of.")
+            faults.append(
+                f"{where} is damaged or of another data set: it is not the shard that "
+                "its manifest tells of."
+            )
     return faults

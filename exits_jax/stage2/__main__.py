@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Stage2Error as error:
         return fail(error, BAD_INPUT)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        said = f"{where}{error.strerror or error}. Files that were finished are kept."
+        where = given["workdir"] if error.filename is None else error.filename
+        said = f"{where}: {error.strerror or error}. Files that were finished are kept."
         return fail(said, BAD_INPUT)
     except Stopped as error:
         return fail(f"{error} Run the same command again to go on.", TRY_AGAIN)

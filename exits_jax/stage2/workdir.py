@@ -92,7 +92,7 @@ def newest_checkpoint(workdir: Path) -> Path | None:
         _refuse_other_content(held)
     except Exception as error:  # zip, pickle, end of file: each its own
         raise Stage2Error(
-            f"The checkpoint {path} is broken: {_first_line(error)} Write another one "
+            f"The checkpoint {path} is broken: {_first_line(error)}. Write another one "
             f"into {pointer}, or remove that to start again."
         ) from error
     return path
@@ -110,4 +110,4 @@ def _refuse_other_content(held: Any) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

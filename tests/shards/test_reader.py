@@ -252,7 +252,7 @@ def other_name(source, folder):
 
 def test_a_shard_of_another_pack_of_the_same_size_is_refused(copy, tmp_path):
     shard = shard_of_another(copy, tmp_path / "other", other_pixels)
-    with pytest.raises(ShardError, match=f"{shard.name} is not the shard that its"):
+    with pytest.raises(ShardError, match=f"{shard.name} is damaged or of another"):
         ShardedImages(copy)
 
 
