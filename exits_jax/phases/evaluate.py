@@ -116,6 +116,7 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         judged = ((objects[found.row], found.ours.iou) for found in measured)
         scores = reliability(scored(made, judged))
         _write_summary(config, workdir, split, measured, points, covers_box, scores)
+        _judge_measured(config, measured, points, covers_box, _by_models(source))
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
         found = {"split": split, "all": None, "reliability": None}
@@ -194,10 +195,7 @@ def _write_summary(
     covers_box: float,
     scores: dict[str, Any],
 ) -> None:
-    summaries = {
-        method: iou.summarize([found.methods[method] for found in measured])
-        for method in measured[0].methods
-    }
+    summaries = _summaries(measured)
     ours = summaries.pop(OURS)
     floors = {
         method.lower().replace(" ", "_"): summary
@@ -231,7 +229,45 @@ def _write_summary(
     _logger.info("%s", scores_in_words(scores))
     if points:
         _logger.info("%s", points_in_words(points, are_learnt=uses_generator(config)))
-    _judge_all(config, ours, summaries, covers_box, points)
+
+
+def _summaries(measured: list[Measured]) -> dict[str, iou.Summary]:
+    return {
+        method: iou.summarize([found.methods[method] for found in measured])
+        for method in measured[0].methods
+    }
+
+
+def _by_models(source: CocoFile) -> set[int | str]:
+    """Annotations whose mask a model made: it has a score of `exits_jax`."""
+    info = source.rest.get("info")
+    if not (isinstance(info, dict) and "exits_jax" in info):
+        return set()
+    marks = ById(source.annotations, "exits").items()
+    return {each for each, mark in marks if isinstance(mark, dict) and "score" in mark}
+
+
+def _judge_measured(
+    config: mlc.ConfigDict,
+    measured: list[Measured],
+    points: dict[str, float],
+    covers_box: float,
+    by_models: set[int | str],
+) -> None:
+    """Says what is wrong with the masks; a model's own masks are no judge of it."""
+    floors = _summaries(measured)
+    ours = floors.pop(OURS)
+    count = sum(found.ours.annotation_id in by_models for found in measured)
+    if count:
+        _logger.info(
+            "%d of these %d true masks were made by a model themselves, as `exits-jax "
+            "annotate` writes them: masks of that model, or like it, look better here "
+            "than they are.",
+            count,
+            len(measured),
+        )
+        floors.pop(WALK_ALONE, None)
+    _judge_all(config, ours, floors, covers_box, points)
 
 
 def _judge_all(
