@@ -36,8 +36,18 @@ class Prediction:
     def of_crop(
         cls, logits: np.ndarray, window: Window, item: Instance, threshold: float
     ) -> "Prediction":
-        """From the logits of a crop, [h, w], that shows a window of the image."""
+        """From the logits of a crop, [h, w], that shows a window of the image.
+
+        Raises:
+            FloatingPointError: If some in the box are NaN, of which no mask could tell.
+        """
         found, origin = logits_in_box(logits, window, item.box, item.image_size)
+        if np.isnan(found).any():
+            raise FloatingPointError(
+                f"Annotation {item.annotation_id!r:.80}: what the model says of it is "
+                "NaN. Its weights are not finite or too large for its arithmetic: try "
+                "model.dtype=float32, then other weights or another training."
+            )
         return cls(found, origin, item, threshold)
 
     def at(self, threshold: float) -> "Prediction":

@@ -224,7 +224,11 @@ def _make_parts(config, folder: Path, objects: Instances, encoder, walk) -> None
 
 
 def _rows(config, label: Pieces, objects: Instances, progress: Progress):
-    """Rows of labels, batch by batch; of images that cannot be read they are zeros."""
+    """Rows of labels, batch by batch; of images that cannot be read they are zeros.
+
+    Raises:
+        FloatingPointError: If the walk of an object is NaN.
+    """
     batches = label_batches(
         objects,
         crop_options(config),
@@ -236,14 +240,25 @@ def _rows(config, label: Pieces, objects: Instances, progress: Progress):
     with contextlib.closing(batches):
         for rows in batches:
             found = label.finish(label.start(map_fields(np.asarray, rows, ROWS)))
+            found, is_number = found[:, :-1], found[:, -1] > 0
             is_object = rows["index"] >= 0
+            if (bad := rows["index"][is_object & rows["valid"] & ~is_number]).size:
+                name = objects[int(bad[0])].annotation_id
+                raise FloatingPointError(
+                    f"Annotation {name!r:.80}: its walk is NaN, as the attention of "
+                    "the encoder is. Its weights are not finite or too large for its "
+                    "arithmetic: try model.dtype=float32, then another encoder."
+                )
             found = found * rows["valid"][:, None]
             progress.advance(int(is_object.sum()))
             yield found[is_object]
 
 
 def _labels_of(config: mlc.ConfigDict, mesh, encoder, walk):
-    """A compiled function from rows to rows of the store."""
+    """A compiled function from rows to rows of the store and whether they are numbers.
+
+    The last column is 0 where a probability is NaN, which bytes cannot tell.
+    """
     follow = partial(
         walk_of,
         extractor_graph(config),
@@ -263,7 +278,10 @@ def _labels_of(config: mlc.ConfigDict, mesh, encoder, walk):
             cut=0.5,
         )
         flat = [x.reshape(x.shape[0], -1) for x in (found, jax.nn.sigmoid(refined))]
-        return jnp.rint(255 * jnp.concatenate(flat, axis=1)).astype(jnp.uint8)
+        flat = jnp.concatenate(flat, axis=1)
+        is_number = ~jnp.isnan(flat).any(axis=1, keepdims=True)
+        rows = jnp.rint(255 * flat).astype(jnp.uint8)
+        return jnp.concatenate([rows, is_number.astype(jnp.uint8)], axis=1)
 
     return lambda rows: label(encoder, shard_batch(mesh, rows))
 

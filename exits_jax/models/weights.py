@@ -117,9 +117,16 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if odd := [name for name in names if not name.isprintable()]:
             raise ValueError(f"{path}: {odd[0]!a:.80} is no name of a tensor.")
         try:
-            return {name: file.get_tensor(name) for name in names}, metadata
+            arrays = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{path}: a tensor cannot be read: {error}.") from error
+    if bad := [name for name in names if not np.isfinite(arrays[name]).all()]:
+        raise ValueError(
+            f"{path}: {len(bad)} of {len(arrays)} tensors hold NaN or infinities, the "
+            f"first: {bad[0]:.80}. A model with them computes nothing; use other "
+            "weights."
+        )
+    return arrays, metadata
 
 
 def _opened(path: Path):

@@ -5,18 +5,21 @@ are files. See exits_jax/stage2.
 """
 
 import importlib.resources
+import logging
 import signal
 from pathlib import Path
 from typing import Any
 
 import ml_collections as mlc
 
-from exits_jax.exit_status import TRY_AGAIN
+from exits_jax.exit_status import FAILED, TRY_AGAIN, USAGE
 from exits_jax.files.words import did_you_mean
 from exits_jax.labeling.pseudo_masks import refuse_damaged
 from exits_jax.run.child import ChildEnded, run_child
 from exits_jax.run.identity import annotation_files, image_folders
 from exits_jax.run.workdir import ConfigError, Workdir
+
+_logger = logging.getLogger(__name__)
 
 
 def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
@@ -30,9 +33,18 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         FileNotFoundError: If there are no pseudo masks, or no split to evaluate on.
         ChildEnded: If the other process did not end well.
     """
-    status = run_child(command(config, workdir))
+    arguments = command(config, workdir)
+    try:
+        status = run_child(arguments)
+    except OSError as error:
+        raise ConfigError(
+            f"stage2.python = {config.stage2.python!r} cannot be run: "
+            f"{error.strerror}. Make the environment of stage 2 with `make stage2-env`."
+        ) from error
     if status == -signal.SIGTERM:  # it came before the other process could handle it
         status = TRY_AGAIN
+    if status in (FAILED, USAGE):  # of a crash, or of no Python at all
+        _logger.warning("%s ended with %d", config.stage2.python, status)
     if status:
         raise ChildEnded(status)
 

@@ -6,12 +6,14 @@ every phase and as a whole where they are read, images by a few of them.
 """
 
 import hashlib
+import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from exits_jax.data.images import image_fault
+from exits_jax.data.images import ImageError, decode_image, image_fault
 from exits_jax.data.table import Instances
 from exits_jax.files.digests import sha256_of
 from exits_jax.run.workdir import ConfigError, Workdir
@@ -38,7 +40,7 @@ def stamp(path: Path) -> dict[str, Any]:
         "bytes": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
         "sha256": sha256_of(path),
-        "blocks_sha256": _of_blocks(path, _BLOCK, 16),
+        "blocks_sha256": _of_file(path, _BLOCK, 16),
     }
 
 
@@ -54,7 +56,7 @@ def sample_images(workdir: Workdir, instances: Instances) -> list[list[Any]]:
         path = Path(instances.paths[row])
         height, width = instances.image_sizes[row].tolist()
         try:
-            seal = (path.stat().st_size, _of_blocks(path, _END, 2))
+            seal = (path.stat().st_size, _of_file(path, _END, 2))
         except OSError:
             continue
         found.append(list(_Image(workdir.keep(path), (height, width), *seal)))
@@ -101,6 +103,39 @@ def refuse_changed(workdir: Workdir, *, looks_at_images: bool = True) -> None:
             )
 
 
+def refuse_other_images(
+    workdir: Workdir, split: str, read: Callable[[Path], bytes], where: str
+) -> None:
+    """Raises ConfigError if images are read that are not those that were prepared.
+
+    Args:
+        workdir: What was prepared.
+        split: Which of its splits.
+        read: Gives the file that is read in the place of one of the image folder.
+            KeyErrors and ImageErrors are no concern here.
+        where: What to call the place of those files.
+    """
+    rows = workdir.facts("prepare").get("samples", {}).get(split, [])
+    changed = []
+    for image in (_Image(*row) for row in rows):
+        path = workdir.find(image.path)
+        try:
+            data = read(path)
+            seal = len(data), _of_blocks(io.BytesIO(data), len(data), _END, 2)
+            if seal != (image.bytes, image.sha256):
+                decode_image(data, str(path))  # a broken one is a matter of `on_bad`
+                changed.append(path)
+        except (ImageError, KeyError):
+            continue
+    if changed:
+        raise ConfigError(
+            f"{len(changed)} of {len(rows)} images that were looked at in {where} are "
+            f"not those that {workdir.path} was prepared with, the first: "
+            f"{changed[0].name}. Pack again into another folder, or prepare in another "
+            "--workdir."
+        )
+
+
 def refuse_other(workdir: Workdir, split: str) -> None:
     """Raises ConfigError if the annotation file of a split is another as a whole."""
     facts = workdir.facts("prepare")
@@ -118,14 +153,14 @@ def _is_same(path: Path, known: dict[str, Any]) -> bool:
     if (stat.st_size, stat.st_mtime_ns) != (known["bytes"], known["mtime_ns"]):
         return sha256_of(path) == known["sha256"]
     blocks = known.get("blocks_sha256")
-    return blocks is None or blocks == _of_blocks(path, _BLOCK, 16)
+    return blocks is None or blocks == _of_file(path, _BLOCK, 16)
 
 
 def _is_another(path: Path, image: _Image) -> bool:
     """Whether an image that can be read is not the one of before."""
     try:
         is_same = path.stat().st_size == image.bytes
-        if is_same and _of_blocks(path, _END, 2) == image.sha256:
+        if is_same and _of_file(path, _END, 2) == image.sha256:
             return False
     except OSError:
         return False
@@ -133,12 +168,15 @@ def _is_another(path: Path, image: _Image) -> bool:
     return image_fault(str(path), (height, width), full=True) is None
 
 
-def _of_blocks(path: Path, size: int, count: int) -> str:
+def _of_file(path: Path, size: int, count: int) -> str:
+    with path.open("rb") as file:
+        return _of_blocks(file, path.stat().st_size, size, count)
+
+
+def _of_blocks(file: io.BufferedIOBase, total: int, size: int, count: int) -> str:
     """SHA-256 of blocks of a file from its beginning to its end, evenly spread."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        last = max(0, path.stat().st_size - size)
-        for start in np.linspace(0, last, count).round():
-            file.seek(int(start))
-            digest.update(file.read(size))
+    for start in np.linspace(0, max(0, total - size), count).round():
+        file.seek(int(start))
+        digest.update(file.read(size))
     return digest.hexdigest()

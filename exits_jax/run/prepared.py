@@ -1,5 +1,6 @@
 """What `prepare` let through, and what it left out."""
 
+import os
 from pathlib import Path
 
 import ml_collections as mlc
@@ -10,7 +11,7 @@ from exits_jax.data.records import Problem
 from exits_jax.data.table import Instances
 from exits_jax.files.seals import Damaged, read_json
 from exits_jax.files.words import how_to_install
-from exits_jax.run.identity import image_folders
+from exits_jax.run.identity import image_folders, refuse_other_images
 from exits_jax.run.workdir import ConfigError, Workdir
 
 
@@ -96,10 +97,16 @@ def _with_shards(
         raise ConfigError(
             f"data.shards needs the package {error.name}. {how_to_install('shards')}"
         ) from error
-    folder = BUILDERS[data.name].folder_in(data.shards)
+    packed = BUILDERS[data.name].folder_in(data.shards)
+    folder = str(image_folders(workdir)[split])
     try:
-        images = ShardedImages(folder, split, cache=data.shard_cache or None)
-        return attach(found, images, str(image_folders(workdir)[split]))
+        images = ShardedImages(packed, split, cache=data.shard_cache or None)
+        attached = attach(found, images, folder)
+        packed_file = lambda path: images.read_bytes(
+            images.position(os.path.relpath(path, folder))
+        )
+        refuse_other_images(workdir, split, packed_file, images.folder)
+        return attached
     except (KeyError, ValueError) as error:
         if isinstance(error, ImageError):
             raise

@@ -49,8 +49,13 @@ class ExitsBuilder(FileReaderBuilder, skip_registration=True):
             sources: Annotations and images of each split; needed only to pack.
             file_format: "array_record".
             **kwargs: What TFDS hands on.
+
+        Raises:
+            ShardError: If a finished data set is damaged.
         """
         self._sources = dict(sources or {})
+        if data_dir is not None:
+            _refuse_damaged(self.folder_in(data_dir))
         super().__init__(data_dir=data_dir, file_format=file_format, **kwargs)
 
     @classmethod
@@ -168,6 +173,12 @@ class ExitsBuilder(FileReaderBuilder, skip_registration=True):
         )
         info.set_file_format("array_record")
         return info
+
+
+def _refuse_damaged(folder: epath.Path) -> None:
+    """Looks at a finished data set before TFDS does, which trusts its files."""
+    if (folder / INFO).exists():
+        verify(folder, read_manifest(folder), full=False)
 
 
 class ExitsVoc(ExitsBuilder):

@@ -7,7 +7,7 @@ from pathlib import Path
 from etils import epath
 
 from exits_jax.shards.manifest import INFO, MANIFEST, Manifest
-from exits_jax.shards.storage import copy_checked, write_bytes
+from exits_jax.shards.storage import copy_checked, sha256_of, write_bytes
 
 _NUM_THREADS = 8
 
@@ -32,12 +32,15 @@ def local_copy(source: epath.Path, manifest: Manifest, cache: Path) -> epath.Pat
     """
     digest = manifest.source["digest"]
     target = cache / manifest.name / f"{manifest.version}-{digest[:16]}"
-    sums = manifest.sums()
+    sums, small = manifest.sums(), manifest.small()
 
     def copy(name: str) -> None:
         sha256, size = sums[name]
         place = target / name
-        if not place.exists() or place.stat().st_size != size:
+        is_there = place.exists() and place.stat().st_size == size
+        if is_there and name in small:
+            is_there = sha256_of(place) == sha256
+        if not is_there:
             copy_checked(source / name, place, sha256=sha256, size=size)
 
     with ThreadPoolExecutor(_NUM_THREADS) as pool:

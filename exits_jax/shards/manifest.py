@@ -7,6 +7,7 @@ half-written folder is none that TFDS or this package reads.
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from array_record.python import array_record_module  # pyright: ignore
@@ -14,6 +15,7 @@ from etils import epath
 
 from exits_jax.shards.storage import (
     ShardError,
+    ends_sha256_of,
     is_remote,
     is_safe,
     sha256_of,
@@ -49,6 +51,10 @@ class Manifest(NamedTuple):
             files[shard.file] = shard.sha256, shard.bytes
         return files
 
+    def small(self) -> set[str]:
+        """Files whose bytes are compared before they are read; annotations are not."""
+        return self.files.keys() - {f"annotations/{each}.json" for each in self.shards}
+
 
 def read_manifest(folder: epath.Path) -> Manifest:
     """The manifest of a finished data set.
@@ -74,11 +80,16 @@ def read_manifest(folder: epath.Path) -> Manifest:
             for split, listed in values.pop("shards").items()
         }
         manifest = Manifest(shards=shards, **values)
+        if not isinstance(manifest.source["parts"], dict):
+            raise ValueError("the parts of its source are no object")
+        if not (shards and all(shards.values())):
+            raise ValueError("it has a split without shards, or none")
         names = [manifest.name, manifest.version, manifest.source["digest"]]
         unsafe = [name for name in (*names, *manifest.sums()) if not is_safe(name)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ShardError(
-            f"{where}/{MANIFEST} is not a manifest of packed shards: {error}."
+            f"{where}/{MANIFEST} is not a manifest of packed shards: {error}. "
+            f"{again(folder)}"
         ) from error
     if unsafe:
         raise ShardError(
@@ -88,16 +99,26 @@ def read_manifest(folder: epath.Path) -> Manifest:
     return manifest
 
 
+def again(folder: str | os.PathLike[str]) -> str:
+    """What to do about a folder with damaged files."""
+    return (
+        f"Remove {os.fspath(folder)}: a copy in data.shard_cache is then made anew; "
+        "any other has to be copied or packed again."
+    )
+
+
 def verify(folder: epath.Path, manifest: Manifest, *, full: bool) -> None:
     """Checks the files of a data set against its manifest.
 
-    Sizes are always compared, and the number of records that each local shard says it
-    holds; `full` also reads every byte.
+    Sizes are always compared, every byte of small files, and of each local shard both
+    ends and the number of records that it says it holds; `full` also reads every byte
+    of shards and annotations.
 
     Raises:
         ShardError: With every file that is missing or differs.
     """
     faults: list[str] = []
+    small = manifest.small()
     for name, (sha256, size) in manifest.sums().items():
         try:
             found = size_of(folder / name)
@@ -107,18 +128,19 @@ def verify(folder: epath.Path, manifest: Manifest, *, full: bool) -> None:
         where = os.fspath(folder / name)
         if found != size:
             faults.append(f"{where} has {found} bytes; its manifest says {size}.")
-        elif full and (digest := sha256_of(folder / name)) != sha256:
-            faults.append(
-                f"{where} has the sha256 {digest}; its manifest says {sha256}: it is "
-                "damaged or was changed. Copy or pack it again."
-            )
+        elif full or name in small:
+            if (digest := sha256_of(folder / name)) != sha256:
+                faults.append(
+                    f"{where} has the sha256 {digest}; its manifest says {sha256}: it "
+                    "is damaged or was changed."
+                )
     if not faults and not is_remote(folder):
-        faults = _wrong_counts(folder, manifest.shards)
+        faults = _wrong_shards(folder, manifest.shards)
     if faults:
-        raise ShardError("\n".join(faults))
+        raise ShardError("\n".join([*faults, again(folder)]))
 
 
-def _wrong_counts(
+def _wrong_shards(
     folder: epath.Path, shards: Mapping[str, list[ShardFile]]
 ) -> list[str]:
     faults = []
@@ -134,5 +156,10 @@ def _wrong_counts(
         if count != shard.records:
             faults.append(
                 f"{where} holds {count} records; its manifest says {shard.records}."
+            )
+        elif shard.ends_sha256 not in ("", ends_sha256_of(Path(where))):
+            faults.append(
+                f"{where} is damaged or of another data set: it is not the shard that "
+                "its manifest tells of."
             )
     return faults

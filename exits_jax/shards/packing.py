@@ -83,7 +83,7 @@ def claim(folder: epath.Path, source: dict[str, Any]) -> None:
     try:
         found = json.loads(note.read_text())
         found = {"digest": found["digest"], "parts": dict(found["parts"])}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ShardError(
             f"{os.fspath(note)} is no note of what is packed there: {error}. Remove "
             f"{os.fspath(folder)} and pack again."

@@ -15,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from exits_jax.data.images import decode_image
 from exits_jax.data.table import Instances
 from exits_jax.shards.cache import local_copy
-from exits_jax.shards.manifest import Manifest, read_manifest, verify
+from exits_jax.shards.manifest import Manifest, again, read_manifest, verify
 from exits_jax.shards.storage import ShardError
 
 _Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
@@ -108,7 +108,7 @@ class ShardedImages:
             ImageError: If it cannot be decoded; names the shard and the image.
         """
         image, name = self._record(position)
-        place = f"{self._shard_of(position)}: {name}"
+        place = f"{self.shard_of(position)}: {name}"
         return decode_image(image, place, reduced_by=reduced_by)
 
     def name(self, position: int) -> str:
@@ -129,7 +129,7 @@ class ShardedImages:
             ) from None
 
     def verify(self, full: bool = False) -> None:
-        """Compares the files with the manifest: sizes and counts, or every byte.
+        """Compares the files with the manifest, see `manifest.verify`; or every byte.
 
         Raises:
             ShardError: With every file that differs.
@@ -137,10 +137,13 @@ class ShardedImages:
         verify(epath.Path(self.folder), self._manifest, full=full)
 
     @cached_property
-    def _positions(self) -> dict[str, int]:
+    def _names(self) -> list[str]:
         path = epath.Path(self.folder) / "annotations" / f"{self._split}_names.json"
-        names: list[str] = json.loads(path.read_text())
-        numbered = reversed(list(enumerate(names)))
+        return json.loads(path.read_text())
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        numbered = reversed(list(enumerate(self._names)))
         return {os.path.normpath(name): i for i, name in numbered}
 
     @cached_property
@@ -171,22 +174,30 @@ class ShardedImages:
                 f"there is none at {position}."
             )
         with self._lock:
-            source = self._source
+            source, wanted = self._source, self._names[position]
         try:
             record = source[position]
             values = _Example.FromString(record).features.feature
             (image,) = values["image"].bytes_list.value
             (name,) = values["image/filename"].bytes_list.value
-            return image, os.fsdecode(name)
+            found = os.fsdecode(name)
         except OSError:
             raise  # the storage failed, not the content
         except Exception as error:  # the reader has no type of its own
             raise ShardError(
-                f"{self._shard_of(position)} is damaged: image {position} cannot be "
-                f"read ({error}). Copy or pack the shard again."
+                f"{self.shard_of(position)} is damaged: image {position} cannot be "
+                f"read ({error}). {again(self.folder)}"
             ) from error
+        if found != wanted:
+            raise ShardError(
+                f"{self.shard_of(position)} is a shard of another data set: it holds "
+                f"{found!a:.200} where the names beside it say {wanted!a:.200}. "
+                f"{again(self.folder)}"
+            )
+        return image, found
 
-    def _shard_of(self, position: int) -> str:
+    def shard_of(self, position: int) -> str:
+        """The shard that an image is in, a path."""
         index = int(np.searchsorted(self._bounds, position, side="right"))
         shard = self._manifest.shards[self._split][index]
         return os.path.join(self.folder, shard.file)
@@ -215,7 +226,8 @@ class ImageRows(NamedTuple):
 
     def name(self, image: int) -> str:
         """What to call it in messages."""
-        return f"{self.images.folder}: {self.names[image]}"
+        name = self.names[image]
+        return f"{self.images.shard_of(self.images.position(name))}: {name}"
 
 
 def attach(

@@ -18,6 +18,7 @@ from etils import epath
 
 from exits_jax.data.images import ImageError
 
+_END = 2**16
 _UNSAFE = re.compile(r"[\\\0:]|(^|/)\.\.?(/|$)|^/|//|/$|^$")
 
 
@@ -100,6 +101,15 @@ def sha256_of(path: epath.Path | Path) -> str:
     with path.open("rb") as file:
         while chunk := file.read(2**22):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def ends_sha256_of(path: Path) -> str:
+    """The sha256 of a local file's first and last 64 KiB, in hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(_END))
+        file.seek(max(0, path.stat().st_size - _END))
+        digest.update(file.read(_END))
     return digest.hexdigest()
 
 

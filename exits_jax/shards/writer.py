@@ -5,9 +5,11 @@ an interruption. Here every shard is a job of its own, whose bytes depend on not
 its content; a note with its digest, written last, says that it is finished.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -26,6 +28,7 @@ from exits_jax.shards.features import Schema, make_example, make_features
 from exits_jax.shards.source import PackedImage
 from exits_jax.shards.storage import (
     beside,
+    ends_sha256_of,
     is_remote,
     move_in,
     sha256_of,
@@ -47,6 +50,7 @@ class ShardFile(NamedTuple):
     sha256: str
     bytes: int
     records: int
+    ends_sha256: str = ""  # of its first and last bytes; empty in older manifests
 
 
 class ShardJob(NamedTuple):
@@ -77,12 +81,13 @@ def write_shards(jobs: Iterable[ShardJob], num_workers: int) -> Iterator[ShardFi
     pool = ProcessPoolExecutor(
         num_workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with_parent,
+        initializer=_begin_worker,
     )
     waiting: set[Future[ShardFile]] = set()
     try:
         for job in jobs:
-            waiting.add(pool.submit(write_shard, job))
+            with _interrupts_wait():  # the first one starts the processes
+                waiting.add(pool.submit(write_shard, job))
             if len(waiting) > num_workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -92,7 +97,7 @@ def write_shards(jobs: Iterable[ShardJob], num_workers: int) -> Iterator[ShardFi
     except BrokenProcessPool as error:
         raise OSError(
             "A process that wrote shards was killed, perhaps for want of memory. Run "
-            "the same command again: finished shards are kept."
+            "the same command again to go on"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -126,7 +131,7 @@ def finished_shard(folder: epath.Path, file: str, digest: str) -> ShardFile | No
         values = json.loads(note.read_text())
         source = values.pop("source")
         made = ShardFile(**values)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # no note of this writer: the shard is written again
     if source != digest or made.bytes != (folder / file).stat().length:
         return None
@@ -140,7 +145,8 @@ def _write(job: ShardJob, temporary: Path, folder: epath.Path) -> ShardFile:
     features: Any = make_features(job.schema)
     serializer = ExampleSerializer(features.get_serialized_info())
     try:
-        writer = array_record_module.ArrayRecordWriter(str(temporary), _OPTIONS)
+        with _storage_faults(job.file):
+            writer = array_record_module.ArrayRecordWriter(str(temporary), _OPTIONS)
         for image, objects in zip(job.images, job.objects, strict=True):
             example = make_example(
                 job.schema,
@@ -152,15 +158,31 @@ def _write(job: ShardJob, temporary: Path, folder: epath.Path) -> ShardFile:
             )
             record: Any = serializer.get_tf_example(features.encode_example(example))
             # The fields of an example are a map, whose order is else left to chance.
-            writer.write(record.SerializeToString(deterministic=True))
-        writer.close()
+            with _storage_faults(job.file):
+                writer.write(record.SerializeToString(deterministic=True))
+        with _storage_faults(job.file):
+            writer.close()
         made = ShardFile(
-            job.file, sha256_of(temporary), temporary.stat().st_size, len(job.images)
+            job.file,
+            sha256_of(temporary),
+            temporary.stat().st_size,
+            len(job.images),
+            ends_sha256_of(temporary),
         )
         move_in(temporary, folder / job.file)
     finally:
         temporary.unlink(missing_ok=True)
     return made
+
+
+@contextlib.contextmanager
+def _storage_faults(file: str) -> Iterator[None]:
+    """What array_record says of the storage, as the OSError that it is."""
+    try:
+        yield
+    except RuntimeError as error:  # the writer has no type of its own
+        reason = str(error).partition(";")[0]
+        raise OSError(f"The shard {file} cannot be written: {reason}") from error
 
 
 def _read(image: PackedImage) -> bytes:
@@ -171,6 +193,27 @@ def _read(image: PackedImage) -> bytes:
             "packing began. Its folder must not change meanwhile: start again."
         )
     return data
+
+
+def _begin_worker() -> None:
+    """Prepares a worker process, before its first shard."""
+    # A terminal interrupts whole groups of processes. The parent decides what to do
+    # then, and waits for the shards under way. SIGTERM is how a pool ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """In the block Ctrl-C waits, and in processes that it starts for ever.
+
+    They hear nothing while they import either, before `_begin_worker`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -42,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         run(Task(**given | {"options": tuple(given["options"])}), **actions)
     except Stage2Error as error:
         return fail(error, BAD_INPUT)
+    except OSError as error:
+        where = given["workdir"] if error.filename is None else error.filename
+        said = f"{where}: {error.strerror or error}. Files that were finished are kept."
+        return fail(said, BAD_INPUT)
     except Stopped as error:
         return fail(f"{error} Run the same command again to go on.", TRY_AGAIN)
     except KeyboardInterrupt:

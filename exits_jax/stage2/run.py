@@ -271,6 +271,14 @@ def _with_derived_files(task: Task) -> Task:
     return task._replace(train=train, masks=None, val=val)
 
 
+def _method(coco: CocoJson) -> str:
+    """What made the masks of a file, as stage 1 notes it."""
+    info: Any = coco.content.get("info")
+    ours = info.get("exits_jax") if isinstance(info, dict) else None
+    method = ours.get("method") if isinstance(ours, dict) else None
+    return method if isinstance(method, str) else "exits"
+
+
 def _write_figures(
     task: Task, val: Path, iterations: int, config: Config, path: Path
 ) -> None:
@@ -281,10 +289,9 @@ def _write_figures(
         occluded_ids=task.occluded_ids,
         lvis=_is_federated(config),
     )
-    info = read_coco(task.train).content.get("info") or {}
     known = {
         "config": task.config.stem,
-        "method": (info.get("exits_jax") or {}).get("method", "exits"),
+        "method": _method(read_coco(task.train)),
         "supervision": task.supervision,
         "dataset": task.dataset,
         "train": str(task.masks or task.train),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,11 @@ def claimed(workdir: Path) -> Iterator[None]:
 def refuse_other_task(workdir: Path, record: Mapping[str, Any]) -> None:
     """Raises Stage2Error if the folder holds a training of something else."""
     path = workdir / TASK
-    if not path.is_file():
+    if not path.exists():
         return
     try:
         known = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise Stage2Error(
             f"{path} cannot be read: {error}. Without it nobody knows what this folder "
             "is of: use another workdir, or remove this one."
@@ -70,10 +71,11 @@ def newest_checkpoint(workdir: Path) -> Path | None:
 
     Raises:
         Stage2Error: If `last_checkpoint` names one that is not in the folder, or that
-            is broken.
+            is broken: bytes are compared with their checksums, and weights are numbers.
+        OSError: If `last_checkpoint` cannot be read.
     """
     pointer = workdir / "last_checkpoint"
-    if not pointer.is_file():
+    if not pointer.exists():
         return None
     named = Path(pointer.read_text(errors="replace").strip())
     path = workdir / named.name  # the folder may have been moved
@@ -83,14 +85,29 @@ def newest_checkpoint(workdir: Path) -> Path | None:
             "another of its checkpoints into it, or remove it to start again."
         )
     try:
-        torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            if bad := archive.testzip():  # torch compares no checksums
+                raise ValueError(f"its part {bad} is not what was written.")
+        held = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        _refuse_other_content(held)
     except Exception as error:  # zip, pickle, end of file: each its own
         raise Stage2Error(
-            f"The checkpoint {path} is broken: {_first_line(error)} Write another one "
+            f"The checkpoint {path} is broken: {_first_line(error)}. Write another one "
             f"into {pointer}, or remove that to start again."
         ) from error
     return path
 
 
+def _refuse_other_content(held: Any) -> None:
+    """Raises ValueError for what mmengine would go on from without a word."""
+    wanted = ("meta", "state_dict", "message_hub")
+    absent = [n for n in wanted if not isinstance(held, dict) or n not in held]
+    if absent:
+        raise ValueError(f"it has no {', '.join(absent)}.")
+    for name, values in held["state_dict"].items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinities.")
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -65,7 +65,8 @@ def fit(
     Raises:
         CheckpointError: If checkpoints cannot be read or written.
         FloatingPointError: If more steps than allowed were not finite; names the step
-            and its annotations. Nothing that is not finite is saved.
+            and its annotations; or if all were not. Nothing that is not finite is
+            saved.
         InputChanged: If a checkpoint was made with another input.
         KeyboardInterrupt: After SIGINT; after the first, the state has been saved.
         Preempted: After SIGTERM; the state has been saved.
@@ -78,6 +79,7 @@ def fit(
         _check_same_input(found, source.position, run)
     start = int(state.step)
     if start >= cadence.num_steps:
+        _refuse_standstill(run, skipped_steps, start)
         return state
     if start:
         _logger.info("%s: going on from step %d", run, start)
@@ -138,7 +140,18 @@ def fit(
                 _logger.info("%s", said)
                 raise KeyboardInterrupt(said)
             raise Preempted(said)
+    _refuse_standstill(run, window.skipped_steps, done)
     return state
+
+
+def _refuse_standstill(run: str, skipped_steps: int, steps: int) -> None:
+    """Raises FloatingPointError if a run has learnt nothing."""
+    if skipped_steps and skipped_steps == steps:
+        raise FloatingPointError(
+            f"{run}: all of its {steps} steps were skipped, as losses or gradients "
+            "were not finite. Look at the weights that it starts from, or try "
+            "model.dtype=float32, in another --workdir."
+        )
 
 
 def _check_same_input(found: InputPosition, wanted: InputPosition, run: str) -> None:

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from convert_weights.sources import SourceError, files_of, read_metadata, read_source
 from exits_jax.models.weights import read_encoder
@@ -38,6 +39,14 @@ def test_a_shape_that_no_array_has_is_named(tmp_path, shape):
         read_source(path)
     with pytest.raises(ValueError, match="a.safetensors"):
         read_encoder(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    arrays = {"position_table": np.ones(3, np.float32), "b": np.float32([1, value])}
+    save_file(arrays, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="1 of 2 tensors hold NaN .* the first: b"):
+        read_encoder(tmp_path / "a.safetensors")
 
 
 def test_names_of_tensors_hold_no_control_characters(tmp_path):

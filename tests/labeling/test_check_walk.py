@@ -195,6 +195,20 @@ def test_labels_of_other_values_are_made_again(stored, tmp_path):
     np.testing.assert_array_equal(np.load(path), before)
 
 
+def test_a_walk_that_is_nan_is_no_label(stored, monkeypatch):
+    """The attention of weights that overflow; bytes would hold it as zeros."""
+    workdir = Workdir(stored.workdir)
+    objects = training_instances(stored, workdir)
+    config = stored.copy_and_resolve_references()
+    config.walk.depth_weight = 4.0
+    huge = jax.tree.map(lambda x: 1e30 * x, phase.walk_encoder(stored, workdir))
+    monkeypatch.setattr(phase, "walk_encoder", lambda *_: huge)
+    with pytest.raises(FloatingPointError, match=r"Annotation \d+: its walk is NaN"):
+        phase.stored_labels(config, workdir, objects)
+    monkeypatch.undo()
+    phase.stored_labels(stored, workdir, objects)
+
+
 def test_a_restart_keeps_the_parts_that_are_there_if_they_are_of_that_size(stored):
     config = stored.copy_and_resolve_references()
     config.generate.batch_size = config.generate.part_size = 4

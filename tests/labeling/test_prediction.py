@@ -55,6 +55,13 @@ def test_a_threshold_is_a_probability():
         drawn(0, (5.0, 5.0, 30.0, 30.0)).at(1.5)
 
 
+def test_logits_that_are_no_numbers_are_no_empty_mask():
+    """As overflowing activations give them; every comparison with them is false."""
+    logits = np.full((12, 12), np.nan, np.float32)
+    with pytest.raises(FloatingPointError, match="Annotation 7: what the model says"):
+        Prediction.of_crop(logits, Window(0, 0, 40, 40), item((5, 5, 30, 30)), 0.5)
+
+
 def test_nothing_above_the_threshold_is_flagged_and_has_no_score():
     found = drawn(0, (5.0, 5.0, 30.0, 30.0), threshold=0.999)
     assert found.is_empty and found.score == 0

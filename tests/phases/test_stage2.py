@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -140,6 +141,22 @@ def test_a_field_that_makes_no_sense_is_named(config, workdir, field, value, sai
     config.stage2[field] = value
     with pytest.raises(ConfigError, match=f"stage2.{field} = '{value}'.*{said}"):
         stage2.run(config, workdir)
+
+
+@pytest.mark.parametrize("content, mode", [("x", 0o644), ("#!/none/python", 0o755)])
+def test_a_file_that_is_no_program_is_named(config, tmp_path, content, mode):
+    program = tmp_path / "no_python"
+    program.write_text(content)
+    program.chmod(mode)
+    config.stage2.python = str(program)
+    with pytest.raises(ConfigError, match="no_python' cannot be run: .*stage2-env"):
+        stage2.run(config, Workdir(config.workdir))
+
+
+def test_a_program_that_says_nothing_is_named_with_its_status(config, capfd):
+    config.stage2.python = shutil.which("false")
+    assert main.run(config, "stage2") == exit_status.FAILED
+    assert "/false ended with 1" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("status", [1, 3, 75, 130])

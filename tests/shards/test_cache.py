@@ -38,6 +38,13 @@ def test_what_is_there_is_not_copied_again(remote, tmp_path, monkeypatch):
     ShardedImages(remote, cache=tmp_path / "cache")
 
 
+def test_a_small_file_of_the_copy_that_changed_is_copied_again(remote, tmp_path):
+    folder = Path(ShardedImages(remote, cache=tmp_path / "cache").folder)
+    names = folder / "annotations" / "train_names.json"
+    names.write_bytes(bytes(names.stat().st_size))
+    ShardedImages(remote, cache=tmp_path / "cache").verify(full=True)
+
+
 def test_a_copy_that_was_interrupted_goes_on(remote, tmp_path, monkeypatch):
     copy, copied = caches.copy_checked, []
 

@@ -2,9 +2,11 @@ import logging
 import shutil
 
 import pytest
+from PIL import Image
 
 from exits_jax.data.records import AnnotationError
 from exits_jax.phases import pack, prepare
+from exits_jax.run.prepared import instances
 from exits_jax.run.workdir import ConfigError, Workdir
 from exits_jax.shards.reader import ShardedImages
 from tests.shards import drawn
@@ -75,6 +77,28 @@ def test_fields_that_make_no_sense_are_refused(prepared, tmp_path, changes, mess
     with pytest.raises(ConfigError, match=message):
         pack.run(config_for(prepared, tmp_path, **changes), prepared[1])
     assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_other_images_with_the_same_names_are_refused(prepared, tmp_path):
+    folder, workdir = prepared
+    pack.run(config_for(prepared, tmp_path / "out"), workdir)
+    config = config_for(prepared, tmp_path / "out")
+    assert len(instances(config, workdir, "train")) == 16
+    shutil.copytree(folder, tmp_path / "set")
+    for path in (tmp_path / "set" / "images").iterdir():
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    other = Workdir(tmp_path / "run")
+    others = config_for((tmp_path / "set", other), tmp_path / "out_of_others")
+    other.open(others)
+    prepare.run(others, other)
+    pack.run(others, other)
+    other.close()
+    config.data.shards = others.data.shards
+    with pytest.raises(
+        ConfigError, match="8 of 8 images that were looked at in .*0001"
+    ):
+        instances(config, workdir, "train")
 
 
 def test_prepare_has_to_be_finished(prepared, tmp_path):

@@ -16,7 +16,7 @@ from exits_jax.data.images import ImageError, read_image
 from exits_jax.data.samples import CropOptions, SampleReader
 from exits_jax.data.workers import start
 from exits_jax.shards.reader import ShardedImages, attach
-from exits_jax.shards.storage import ShardError
+from exits_jax.shards.storage import ShardError, sha256_of
 from tests.shards import drawn
 
 
@@ -24,6 +24,13 @@ from tests.shards import drawn
 def copy(packed, tmp_path):
     """A packed data set to be damaged."""
     return shutil.copytree(packed, tmp_path / "copy" / "1.0.0")
+
+
+def flip(path, place):
+    """Changes one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
 
 
 def shards(folder):
@@ -182,9 +189,7 @@ def test_sound_shards_pass_both_checks(packed):
 
 def test_a_flipped_bit_is_found_and_its_shard_named(copy):
     shard = shards(copy)[1]
-    data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 1
-    shard.write_bytes(data)
+    flip(shard, shard.stat().st_size // 2)
     images = ShardedImages(copy)  # sizes and counts are right
     with pytest.raises(ShardError, match=f"{shard.name} has the sha256 .*damaged"):
         images.verify(full=True)
@@ -199,12 +204,67 @@ def test_a_flipped_bit_is_found_and_its_shard_named(copy):
 
 
 def test_every_file_is_checked(copy):
+    images = ShardedImages(copy)
     for path in (copy / "annotations" / "train.json", copy / "features.json"):
-        data = bytearray(path.read_bytes())
-        data[-3] ^= 1
-        path.write_bytes(data)
+        flip(path, -3)
     with pytest.raises(ShardError, match=r"(?s)annotations/train\.json .*features"):
-        ShardedImages(copy).verify(full=True)
+        images.verify(full=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["dataset_info.json", "features.json", "annotations/train_names.json"]
+)
+def test_a_file_that_is_read_to_open_shards_is_looked_at_before(copy, name, source):
+    """TFDS answers with errors that name no file, or with other values."""
+    flip(copy / name, 10)
+    advice = f"Remove {copy}: a copy in data.shard_cache is then made anew"
+    with pytest.raises(ShardError, match=f"(?s){name} has the sha256 .*{advice}"):
+        ShardedImages(copy)
+    folder = copy.parent / "exits_coco" / "1.0.0"
+    shutil.copytree(copy, folder)
+    with pytest.raises(ShardError, match=f"{name} has the sha256"):
+        drawn.builder(source, copy.parent).pack(shard_mb=1)
+
+
+def shard_of_another(copy, folder, change):
+    """The second shard, with the bytes of another pack's of the same size."""
+    other = drawn.write_source(folder)
+    change(other, folder / "images")
+    drawn.write_annotations(folder, other)
+    foreign = shards(drawn.pack(folder, folder / "out"))[1]
+    mine = shards(copy)[1]
+    assert foreign.stat().st_size == mine.stat().st_size
+    mine.write_bytes(foreign.read_bytes())
+    return mine
+
+
+def other_pixels(source, folder):
+    flip(folder / source["images"][2]["file_name"], 1000)
+
+
+def other_name(source, folder):
+    record = source["images"][2]
+    before = folder / record["file_name"]
+    record["file_name"] = record["file_name"].replace("ü", "ä")
+    (folder / record["file_name"]).parent.mkdir(exist_ok=True)
+    before.rename(folder / record["file_name"])
+
+
+def test_a_shard_of_another_pack_of_the_same_size_is_refused(copy, tmp_path):
+    shard = shard_of_another(copy, tmp_path / "other", other_pixels)
+    with pytest.raises(ShardError, match=f"{shard.name} is damaged or of another"):
+        ShardedImages(copy)
+
+
+def test_a_record_of_another_name_is_refused_where_ends_are_not_known(copy, tmp_path):
+    shard = shard_of_another(copy, tmp_path / "other", other_name)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for each in manifest["shards"]["train"]:
+        del each["ends_sha256"]  # as before there were any
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    images = ShardedImages(copy)
+    with pytest.raises(ShardError, match=f"{shard.name} is a shard of another data se"):
+        images.read(2)
 
 
 def test_a_truncated_and_a_missing_shard_are_reported_together(copy):
@@ -213,7 +273,8 @@ def test_a_truncated_and_a_missing_shard_are_reported_together(copy):
     second.unlink()
     with pytest.raises(ShardError) as caught:
         ShardedImages(copy)
-    one, other = str(caught.value).splitlines()
+    one, other, advice = str(caught.value).splitlines()
+    assert advice.startswith(f"Remove {copy}: a copy in data.shard_cache")
     assert f"{first.name} has" in one
     assert f"{second.name} is missing" in other
 
@@ -233,9 +294,16 @@ def test_a_wrong_count_is_found_when_opened(copy):
 
 
 def test_a_broken_manifest_is_named(copy):
-    (copy / "manifest.json").write_text('{"shards": []}')
-    with pytest.raises(ShardError, match=r"manifest\.json is not a manifest"):
-        ShardedImages(copy)
+    sound = json.loads((copy / "manifest.json").read_text())
+    for broken in (
+        '{"shards": []}',
+        json.dumps(sound | {"shards": {"train": []}}),
+        json.dumps(sound | {"source": sound["source"] | {"parts": []}}),
+        "[" * 10**5,
+    ):
+        (copy / "manifest.json").write_text(broken)
+        with pytest.raises(ShardError, match=r"manifest\.json is not a manifest"):
+            ShardedImages(copy)
     (copy / "manifest.json").unlink()
     with pytest.raises(ShardError, match="did not pack it"):
         ShardedImages(copy)
@@ -251,7 +319,10 @@ def test_a_name_in_the_manifest_cannot_lead_out_of_the_folder(copy, tmp_path):
 
 def test_a_description_that_lists_other_shards_is_refused(copy):
     info = copy / "dataset_info.json"
+    before = sha256_of(info)
     info.write_text(info.read_text().replace("{DATASET}-{SPLIT}", "{SPLIT}-{DATASET}"))
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(before, sha256_of(info)))
     images = ShardedImages(copy)
     with pytest.raises(ShardError, match=r"dataset_info\.json lists other shards"):
         images.read_bytes(0)

@@ -223,6 +223,35 @@ if __name__ == "__main__":
 """
 
 
+SIGNALLED = """
+import multiprocessing, os, signal, sys
+sys.path.insert(0, {root!r})
+from concurrent.futures import ProcessPoolExecutor
+from exits_jax.shards.writer import _begin_worker
+
+def signalled():
+    os.kill(os.getpid(), signal.SIGINT)
+    return "went on"
+
+if __name__ == "__main__":
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin_worker) as pool:
+        print(pool.submit(signalled).result())
+"""
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.shards import drawn
+folder = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+try:
+    drawn.pack(folder, folder / "out")
+except OSError as error:
+    print(error)
+"""
+
+
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     script = tmp_path / "orphans.py"
     script.write_text(ORPHANS.format(root=str(toy.ROOT)))
@@ -236,6 +265,32 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
         worker = int(process.stdout.readline())
         process.wait(timeout=CEILING_S)
     wait_until(lambda: not is_running(worker))
+
+
+def test_an_interrupt_of_the_whole_group_leaves_workers_to_their_parent(tmp_path):
+    """A worker that dies with the queue in its hands lets the others wait for ever."""
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED.format(root=str(toy.ROOT)))
+    found = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=CEILING_S,
+        check=False,
+    )
+    assert found.stdout == "went on\n", found.stderr
+
+
+def test_a_full_disk_is_an_error_of_the_storage_that_names_the_shard(tmp_path):
+    drawn.write_source(tmp_path)
+    command = [sys.executable, "-c", FULL.format(root=str(toy.ROOT)), str(tmp_path)]
+    found = subprocess.run(
+        command, capture_output=True, text=True, timeout=CEILING_S, check=False
+    )
+    wanted = "The shard exits_coco-train.array_record-00000-of-0000"
+    assert found.stdout.startswith(wanted), found.stderr
+    assert "cannot be written: write() failed: File too large" in found.stdout
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def is_running(pid: int) -> bool:

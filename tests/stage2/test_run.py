@@ -102,6 +102,7 @@ def test_true_masks_and_boxes_are_trained_on_with_the_same_config(data):
 
 
 def test_all_classes_can_be_one(data):
+    changed(data, "train", lambda c: c.update(info={"exits_jax": ["no facts"]}))
     assert main(flags(data, "--iterations=1", "--single-class")) == 0
     assert set(figures(data)["per_class"]) == {"object"}
 
@@ -245,12 +246,38 @@ WRONG = {
     "holds no object": lambda d: changed(
         d, "train", lambda c: c.update(annotations=[])
     ),
-    "are not in": lambda d: (d / "images/003.jpg").rename(d / "images/x.jpg"),
     "val.json: 1 of 12 masks cannot be read: object 2": lambda d: changed(
         d, "val", lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]])
     ),
     "cannot be read: No such file": lambda d: (d / "val.json").unlink(),
+    "iscrowd other than 0 and 1: id 2": lambda d: changed(
+        d, "train", lambda c: c["annotations"][0].update(iscrowd="0")
+    ),
+    "are not in": lambda d: (d / "images/003.jpg").rename(d / "images/x.jpg"),
+    "images: a\\nb.": lambda d: named(d, "a\nb"),
+    f"images: {200 * 'a'}.": lambda d: named(d, 5000 * "a"),
+    "'../001.jpg' leads out of the image folder": lambda d: named(d, "../001.jpg"),
+    "'/001.jpg' leads out of the image folder": lambda d: named(d, "/001.jpg"),
+    "images/003.jpg cannot be read: image file is truncated": lambda d: cut(
+        d / "images/003.jpg"
+    ),
+    "run/task.json cannot be read: [Errno 21]": lambda d: (d / "run/task.json").mkdir(
+        parents=True
+    ),
+    "run/last_checkpoint: Is a directory": lambda d: (d / "run/last_checkpoint").mkdir(
+        parents=True
+    ),
 }
+
+
+def named(data, name):
+    """Another file name of an image of the training split."""
+    changed(data, "train", lambda c: c["images"][0].update(file_name=name))
+
+
+def cut(path):
+    """An image of which the second half is missing."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 @pytest.mark.parametrize("said", WRONG)

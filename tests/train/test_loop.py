@@ -223,6 +223,13 @@ def test_more_skipped_steps_than_allowed_end_the_run(runner, limit):
     assert all(saved <= step for saved in runner.steps())
 
 
+def test_a_run_whose_every_step_was_skipped_has_not_ended_well(runner):
+    all_bad = _poisoned_at(*range(10))
+    for _ in range(2):  # and not either when it is asked for again
+        with pytest.raises(FloatingPointError, match="all of its 10 steps were skipp"):
+            runner(step_fn=all_bad, max_bad_steps=10)
+
+
 def test_skipped_steps_are_counted_over_restarts(runner):
     with pytest.raises(FloatingPointError):
         runner(step_fn=_poisoned_at(1, 3, 6), max_bad_steps=2)

@@ -1,6 +1,7 @@
 """COCO instance files of stage 2: what has to hold before a detector reads them."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,10 +11,14 @@ from PIL import Image
 
 from exits_jax.data.masks import decode_mask
 from exits_jax.data.records import AnnotationError, is_id
+from exits_jax.files.words import printable
 from exits_jax.stage2.errors import Stage2Error
 from exits_jax.stage2.inputs.json_file import read_json
 
 _SHOWN = 3  # examples in a message
+_UNSAFE = re.compile(r"^/|(^|/)\.\.(/|$)")  # a name that leads out of its folder
+_TAIL = 2**12  # bytes in which a whole JPEG or PNG ends
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _EMPTY = "E213"  # code of a mask without a pixel
 
 
@@ -93,7 +98,7 @@ def check_same_classes(train: CocoJson, val: CocoJson) -> None:
 def check_image_files(
     coco: CocoJson, folder: str | Path, *, by_url: bool = False
 ) -> None:
-    """Looks at every image file's header.
+    """Looks at every image file's header and end; decodes what does not end well.
 
     Args:
         coco: Whose images.
@@ -108,7 +113,7 @@ def check_image_files(
     if not folder.is_dir():
         raise Stage2Error(f"The image folder {folder} does not exist.")
     names = [file_name(image, by_url) for image in coco.images]
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in names if not _is_file(folder / name)]
     if missing:
         raise Stage2Error(
             f"{len(missing)} of {len(names)} images of {coco.path} are not in "
@@ -161,7 +166,9 @@ def _size_fault(image: Mapping[str, Any], path: Path) -> str:
     try:
         with Image.open(path) as opened:
             width, height = opened.size
-    except (OSError, Image.DecompressionBombError) as error:
+            if not _ends_well(path, opened.format):
+                opened.load()
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         return f"{path} cannot be read: {error}"
     if (width, height) == (image["width"], image["height"]):
         return ""
@@ -169,6 +176,20 @@ def _size_fault(image: Mapping[str, Any], path: Path) -> str:
         f"{path} is {width} x {height} px, where the file says {image['width']} x "
         f"{image['height']}"
     )
+
+
+def _ends_well(path: Path, kind: str | None) -> bool:
+    """Whether a file has the end of its kind; one without it may still be whole."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return kind not in _ENDS or _ENDS[kind] in file.read()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _check_lists(coco: CocoJson) -> None:
@@ -209,6 +230,11 @@ def _check_images(coco: CocoJson) -> None:
         names = [image[f] for f in ("file_name", "coco_url") if image.get(f)]
         if not names or not all(isinstance(name, str) for name in names):
             absent.append("file_name")
+        elif _UNSAFE.search(file_name(image)):
+            raise Stage2Error(
+                f"{coco.path}: the file name {file_name(image)!a:.200} leads out of "
+                "the image folder; expected a path below it."
+            )
         if absent:
             raise Stage2Error(
                 f"{coco.path}: the image {image.get('id', image)} has no usable "
@@ -238,6 +264,7 @@ def _check_objects(coco: CocoJson, masks: bool) -> None:
         ),
         "no box": lambda r: not _is_box(r.get("bbox")),
         "no area": lambda r: not _is_number(r.get("area")),
+        "an iscrowd other than 0 and 1": lambda r: r.get("iscrowd") not in (0, 1, None),
     }
     if masks:
         faults["no mask"] = lambda r: not r.get("segmentation")
@@ -276,6 +303,6 @@ def _repeated(values: Iterable[Any]) -> list[Any]:
 
 
 def _listing(values: Sequence[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    shown = ", ".join(f"{printable(value):.200}" for value in values[:_SHOWN])
     more = len(values) - _SHOWN
     return f"{shown} and {more} more" if more > 0 else shown
