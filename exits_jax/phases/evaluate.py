@@ -115,8 +115,10 @@ def run(config: mlc.ConfigDict, workdir: Workdir) -> None:
         points = point_quality(config, find, some, truth)
         judged = ((objects[found.row], found.ours.iou) for found in measured)
         scores = reliability(scored(made, judged))
-        _write_summary(config, workdir, split, measured, points, covers_box, scores)
-        _judge_measured(config, measured, points, covers_box, _by_models(source))
+        summaries = _summaries(measured)
+        _write_summary(config, workdir, split, summaries, points, covers_box, scores)
+        by_models = _by_models(source)
+        _judge_measured(config, measured, summaries, points, covers_box, by_models)
     else:
         _logger.info("%s has no true masks: nothing to compare with", sources[split])
         found = {"split": split, "all": None, "reliability": None}
@@ -190,22 +192,21 @@ def _write_summary(
     config: mlc.ConfigDict,
     workdir: Workdir,
     split: str,
-    measured: list[Measured],
+    summaries: dict[str, iou.Summary],
     points: dict[str, float],
     covers_box: float,
     scores: dict[str, Any],
 ) -> None:
-    summaries = _summaries(measured)
-    ours = summaries.pop(OURS)
     floors = {
         method.lower().replace(" ", "_"): summary
         for method, summary in summaries.items()
+        if method != OURS
     }
     threshold = config.generate.threshold
     write_json(
         workdir / "evaluation.json",
         {
-            **ours,
+            **summaries[OURS],
             "floors": floors,
             "points": points,
             "covers_box": covers_box,
@@ -223,7 +224,7 @@ def _write_summary(
         "masks of %s at threshold %g against the true ones:\n%s\n%s",
         split,
         threshold,
-        iou.format_table({name: ours, **summaries}),
+        iou.format_table({(name if k == OURS else k): v for k, v in summaries.items()}),
         f"Sizes are COCO's, by the area of the {config.evaluate.size_by}. {LEGEND}",
     )
     _logger.info("%s", scores_in_words(scores))
@@ -250,13 +251,13 @@ def _by_models(source: CocoFile) -> set[int | str]:
 def _judge_measured(
     config: mlc.ConfigDict,
     measured: list[Measured],
+    summaries: dict[str, iou.Summary],
     points: dict[str, float],
     covers_box: float,
     by_models: set[int | str],
 ) -> None:
     """Says what is wrong with the masks; a model's own masks are no judge of it."""
-    floors = _summaries(measured)
-    ours = floors.pop(OURS)
+    floors = {name: found for name, found in summaries.items() if name != OURS}
     count = sum(found.ours.annotation_id in by_models for found in measured)
     if count:
         _logger.info(
@@ -267,7 +268,7 @@ def _judge_measured(
             len(measured),
         )
         floors.pop(WALK_ALONE, None)
-    _judge_all(config, ours, floors, covers_box, points)
+    _judge_all(config, summaries[OURS], floors, covers_box, points)
 
 
 def _judge_all(

@@ -42,6 +42,8 @@ def test_masks_of_the_walk_may_come_closer_to_masks_of_the_walk(
 ):
     config = custom.get_config("cpu")
     with caplog.at_level("INFO", logger="exits_jax"):
-        evaluate._judge_measured(config, _measured(0.9, 0.97), {}, 0.0, by_models)
+        measured = _measured(0.9, 0.97)
+        found = evaluate._summaries(measured)
+        evaluate._judge_measured(config, measured, found, {}, 0.0, by_models)
     assert ("90.0 against 97.0 (walk alone)" in caplog.text) == is_blamed
     assert ("1 of these 1 true masks were made by a model" in caplog.text) != is_blamed
