@@ -15,6 +15,8 @@ from jaxtyping import Array, Float
 
 from exits_jax.models.vit import torch_uniform, torch_uniform_bias
 from exits_jax.object_sizes import AREAS
+from exits_jax.ops.attention_choice import device
+from exits_jax.ops.enlarged_conv import conv_of_enlarged
 from exits_jax.ops.placement import keep_rows_split
 from exits_jax.ops.resize import resize_bilinear, resize_map
 
@@ -96,7 +98,7 @@ class MaskDecoder(nnx.Module):
         self, patches: Array, prototype: Array, scale: float, side: int
     ) -> Float[Array, "b h w"]:
         grid = max(1, round(patches.shape[1] * scale))
-        pixels = self.pixel_head(resize_bilinear(patches, grid, grid))
+        pixels = self.pixel_head(patches, grid)
         logits = jnp.einsum(
             "bhwc,bc->bhw", pixels, prototype, preferred_element_type=jnp.float32
         )
@@ -118,13 +120,30 @@ class PixelHead(nnx.Module):
         self.convs = nnx.List([conv(width, config.features) for width in inputs])
         self.upsample_before = config.upsample_before
 
-    def __call__(self, x: Float[Array, "b n n d"]) -> Float[Array, "b h w c"]:
-        """Pixel features at twice the resolution of the input."""
+    def __call__(
+        self, patches: Float[Array, "b n n d"], grid: int
+    ) -> Float[Array, "b h w c"]:
+        """Pixel features at twice the resolution of the grid.
+
+        Args:
+            patches: Encoder features.
+            grid: Side that they are resized to first.
+        """
+        x, side = patches, grid
         for number, conv in enumerate(self.convs, start=1):
             if number == self.upsample_before:
-                x = resize_bilinear(x, 2 * x.shape[1], 2 * x.shape[2])
-            x = jax.nn.relu(conv(x))
+                side = 2 * grid
+            x = jax.nn.relu(_conv_resized(conv, x, side))
         return x
+
+
+def _conv_resized(conv: nnx.Conv, x: Array, side: int) -> Float[Array, "b h w c"]:
+    if x.shape[1] >= side or device().platform != "cpu":
+        return conv(resize_bilinear(x, side, side))
+    assert conv.bias is not None  # none of them is made without
+    dtype = conv.dtype or x.dtype
+    kernel, bias = conv.kernel[...].astype(dtype), conv.bias[...].astype(dtype)
+    return conv_of_enlarged(x.astype(dtype), kernel, side) + bias[None, None, None]
 
 
 class PrototypeHead(nnx.Module):

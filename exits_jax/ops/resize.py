@@ -26,6 +26,13 @@ def resize_map(
     return resize_bilinear(x[..., None], height, width)[..., 0]
 
 
+def bilinear_matrix(source: int, target: int) -> np.ndarray:
+    """Weights [target, source] of `resize_bilinear` along one axis, float32."""
+    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    weights = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(source)))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def bicubic_matrix(source: int, target: int, *, offset: float = 0.0) -> np.ndarray:
     """Weights [target, source] of a one-dimensional bicubic resize, float32.
 

@@ -2,7 +2,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from exits_jax.ops.resize import bicubic_matrix, resize_bilinear, resize_map
+from exits_jax.ops.resize import (
+    bicubic_matrix,
+    bilinear_matrix,
+    resize_bilinear,
+    resize_map,
+)
 from tests.support import reference
 
 SIZES = [(6, 3), (6, 12), (6, 4), (4, 14), (5, 7)]
@@ -19,6 +24,15 @@ def test_bilinear_matches_the_reference(source, target):
     for crop, expected in zip(actual, x, strict=True):
         expected = reference.bilinear(expected, target, target + 2)
         np.testing.assert_allclose(crop, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("source", "target"), SIZES)
+def test_bilinear_matrix_is_the_resize_of_one_axis(source, target):
+    x = random(1, source, 1, 3)
+    matrix = bilinear_matrix(source, target)
+    assert matrix.shape == (target, source) and matrix.dtype == np.float32
+    expected = resize_bilinear(jnp.asarray(x), target, 1)
+    np.testing.assert_allclose(matrix @ x[0, :, 0], expected[0, :, 0], atol=1e-6)
 
 
 def test_a_map_is_resized_like_a_channel():
