@@ -43,21 +43,9 @@ def by_head(
     memory and back several times. They are made again in the backward pass, and
     normalised after the product with the values, which are fewer than the scores.
     """
-
-    def attend(one: tuple[Array, Array, Array]) -> Array:
-        query, key, value = one  # [B, T, D]
-        scale = query.shape[-1] ** -0.5
-        scores = jnp.einsum(
-            "bqd,btd->bqt", query * scale, key, preferred_element_type=jnp.float32
-        )
-        highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-        weights = jnp.exp(scores - highest)
-        mixed = jnp.einsum("bqt,btd->bqd", weights.astype(value.dtype), value)
-        return (mixed / weights.sum(axis=-1, keepdims=True)).astype(value.dtype)
-
     heads = tuple(jnp.moveaxis(x, 2, 0) for x in (query, key, value))
-    mixed = jnp.moveaxis(jax.lax.map(jax.checkpoint(attend), heads), 0, 2)
-    return checkpoint_name(mixed, KEPT)
+    mixed = jax.lax.map(lambda head: _of_head(*head), heads)
+    return checkpoint_name(jnp.moveaxis(mixed, 0, 2), KEPT)
 
 
 def in_parts(
@@ -176,6 +164,52 @@ WAYS = {
 def heads_of_part(heads: int) -> int:
     """Heads whose scores stay on the core together: a divisor of all."""
     return max(n for n in range(1, _PART + 1) if heads % n == 0)
+
+
+@jax.custom_vjp
+def _of_head(query: Array, key: Array, value: Array) -> Float[Array, "b t d"]:
+    return _of_head_forward(query, key, value)[0]
+
+
+def _of_head_forward(query: Array, key: Array, value: Array):
+    """The result, and with the arguments what its gradient needs."""
+    scores = _head_scores(query, key)
+    highest = scores.max(axis=-1, keepdims=True)
+    weights = jnp.exp(scores - highest)
+    mixed = jnp.einsum("bqt,btd->bqd", weights.astype(value.dtype), value)
+    total = weights.sum(axis=-1, keepdims=True)
+    mixed = (mixed / total).astype(value.dtype)
+    return mixed, (query, key, value, mixed, highest + jnp.log(total))
+
+
+def _of_head_backward(kept: tuple[Array, ...], gradient: Array):
+    """Of P = softmax(S), dS = P * (dP - the sum of P * dP), which is that of O * dO.
+
+    JAX's own gradient would also make the result O again.
+    """
+    query, key, value, mixed, log_total = kept
+    dtype, scale = value.dtype, query.shape[-1] ** -0.5
+    float32 = {"preferred_element_type": jnp.float32}
+    probs = jnp.exp(_head_scores(query, key) - log_total)
+    of_value = jnp.einsum("bqt,bqd->btd", probs.astype(dtype), gradient)
+    of_probs = jnp.einsum("bqd,btd->bqt", gradient, value, **float32)
+    total = jnp.einsum("bqd,bqd->bq", gradient, mixed, **float32)[..., None]
+    of_scores = (probs * (of_probs - total)).astype(dtype)
+    of_query = jnp.einsum("bqt,btd->bqd", of_scores, key) * scale
+    of_key = jnp.einsum("bqt,bqd->btd", of_scores, query * scale)
+    return of_query, of_key, of_value
+
+
+_of_head.defvjp(_of_head_forward, _of_head_backward)
+
+
+def _head_scores(query: Array, key: Array) -> Float[Array, "b q t"]:
+    return jnp.einsum(
+        "bqd,btd->bqt",
+        query * query.shape[-1] ** -0.5,
+        key,
+        preferred_element_type=jnp.float32,
+    )
 
 
 def _scores(query: Array, key: Array) -> Float[Array, "b k q t"]:
