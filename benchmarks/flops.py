@@ -10,7 +10,12 @@ from typing import NamedTuple
 import ml_collections as mlc
 
 from exits_jax.models.mask_decoder import SCALES
-from exits_jax.run.from_config import encoder_config, point_options, training_sizes
+from exits_jax.run.from_config import (
+    encoder_config,
+    point_options,
+    training_sizes,
+    uses_stored_labels,
+)
 
 _ENDLESS_HOPS = 14  # of a walk without limit that goes on with probability 1/4
 
@@ -34,6 +39,7 @@ class Sizes(NamedTuple):
     sinkhorn_rounds: int = 10
     num_hops: int | None = 3  # None: until convergence
     crf_rounds: int = 100
+    stored_labels: bool = False  # made once per object, not in a step
 
     @property
     def grid(self) -> int:
@@ -53,7 +59,7 @@ class StepFlops(NamedTuple):
     recomputed: float  # of the forward pass, a second time: the price of memory
     teacher: float
     extractor: float
-    retrieval: float  # Sinkhorn and propagation
+    retrieval: float  # Sinkhorn and propagation, or the warp of stored labels
     mean_field: float
     resizes: float  # image and maps, outside the networks
 
@@ -85,8 +91,8 @@ def step_flops(
         student=3 * forward,  # of each product, two more: for its input, its weights
         recomputed=_recomputed(sizes, remat, attention),
         teacher=forward,
-        extractor=extractor_flops(sizes),
-        retrieval=retrieval_flops(sizes),
+        extractor=0.0 if sizes.stored_labels else extractor_flops(sizes),
+        retrieval=_warp_flops(sizes) if sizes.stored_labels else retrieval_flops(sizes),
         mean_field=mean_field_flops(mask, sizes.crf_rounds),
         resizes=resize_flops(sizes.crop, mask, 3) + resize_flops(mask, sizes.grid, 1),
     )
@@ -148,6 +154,11 @@ def retrieval_flops(sizes: Sizes) -> float:
     return sinkhorn + mix + (sizes.num_hops or _ENDLESS_HOPS) * 4.0 * points**2
 
 
+def _warp_flops(sizes: Sizes) -> float:
+    """Stored walk and stored mask, a dense matrix per axis each."""
+    return sum(4.0 * side**3 for side in (sizes.grid, sizes.grid * sizes.mask_ratio))
+
+
 def mean_field_flops(side: int, rounds: int) -> float:
     """Eight products and sums and about four more per pixel and round; four weights."""
     return float(side**2) * (rounds * (2 * 8 + 4) + 4 * 10)
@@ -202,4 +213,5 @@ def sizes_of(config: mlc.ConfigDict) -> Sizes:
         sinkhorn_rounds=points.num_rounds,
         num_hops=points.num_hops,
         crf_rounds=config.loss.crf_rounds,
+        stored_labels=uses_stored_labels(config),
     )

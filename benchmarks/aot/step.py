@@ -12,11 +12,17 @@ import jax.numpy as jnp
 import ml_collections as mlc
 from jax.sharding import Mesh
 
+from exits_jax.models.mask_decoder import DecoderConfig
 from exits_jax.models.params import abstract_params
 from exits_jax.ops.attention_choice import chosen
 from exits_jax.phases.train import generator_loss
-from exits_jax.run.from_config import encoder_config, generator_builder, point_options
-from exits_jax.run.training import label_call, train_call
+from exits_jax.run.from_config import (
+    encoder_config,
+    generator_builder,
+    point_options,
+    uses_stored_labels,
+)
+from exits_jax.run.training import label_call, stored_label_call, train_call
 from exits_jax.train.optimizer import adamw, learning_rate
 from exits_jax.train.sharding import shardings, split_rows
 from exits_jax.train.state import TrainState
@@ -36,6 +42,8 @@ class Lowered(NamedTuple):
 def lower_step(config: mlc.ConfigDict, mesh: Mesh, *, rows: int) -> Lowered:
     """Lowers `label_step` and `train_step` of a configuration for a mesh.
 
+    With `labels.stored` the first is the warp of the stored maps: no extractor.
+
     Args:
         config: The configuration; the method of its loss is "exits".
         mesh: Where the step would run.
@@ -44,9 +52,15 @@ def lower_step(config: mlc.ConfigDict, mesh: Mesh, *, rows: int) -> Lowered:
     optimizer, schedule = _optimizer(config)
     create = partial(TrainState.create, optimizer=optimizer, with_teacher=True)
     state = _placed(mesh, jax.eval_shape(create, _params(config, "generator")))
-    extractor = _placed(mesh, _params(config, "extractor")["encoder"])
     batch = abstract_batch(config, mesh, rows=rows)
-    label = label_call(config, mesh, point_options(config, {}))
+    options = point_options(config, {})
+    if uses_stored_labels(config):
+        extractor, label = {}, stored_label_call(config, mesh, options)
+        label_arguments = (batch,)
+    else:
+        extractor = _placed(mesh, _params(config, "extractor")["encoder"])
+        label = label_call(config, mesh, options)
+        label_arguments = (extractor, batch)
     train = train_call(
         mesh,
         jax.tree.map(lambda leaf: leaf.sharding, state),
@@ -60,7 +74,7 @@ def lower_step(config: mlc.ConfigDict, mesh: Mesh, *, rows: int) -> Lowered:
     with jax.set_mesh(mesh):
         head_dim = encoder.dim // encoder.heads
         way = chosen(encoder.attention, dtype=encoder.dtype, head_dim=head_dim)
-        lowered = label.lower(extractor, batch)
+        lowered = label.lower(*label_arguments)
         labels, _ = lowered.out_info
         labels = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=split_rows(mesh)),
@@ -96,9 +110,14 @@ def abstract_batch(
         "index": ((), jnp.int32),
         "valid": ((), jnp.bool_),
     }
+    grid = side // config.model.patch_size
     if config.prompt.enabled and config.prompt.walk:
-        grid = side // config.model.patch_size
         of_row["walk"] = ((grid, grid), jnp.float32)
+    if uses_stored_labels(config):
+        mask = grid * DecoderConfig().mask_ratio
+        of_row["stored_walk"] = ((grid, grid), jnp.uint8)
+        of_row["stored_mask"] = ((mask, mask), jnp.uint8)
+        of_row["label_region"] = ((4,), jnp.float32)
     return {
         name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=split_rows(mesh))
         for name, (shape, dtype) in of_row.items()

@@ -180,18 +180,7 @@ def labeler(
 
 def stored_labeler(config: mlc.ConfigDict, options: PointOptions) -> Callable:
     """Compiled `stored_label_step`, batch -> (labels, metrics)."""
-    mesh = mesh_of(config)
-    return jax.jit(
-        partial(
-            stored_label_step,
-            options=options,
-            fg_probability=config.labels.fg_probability,
-            bg_probability=config.labels.bg_probability,
-            patch_size=config.model.patch_size,
-            mask_ratio=DecoderConfig().mask_ratio,
-        ),
-        out_shardings=(split_rows(mesh), replicated(mesh)),
-    )
+    return stored_label_call(config, mesh_of(config), options)
 
 
 def label_call(config: mlc.ConfigDict, mesh: Mesh, options: PointOptions) -> Callable:
@@ -204,6 +193,23 @@ def label_call(config: mlc.ConfigDict, mesh: Mesh, options: PointOptions) -> Cal
             options=options,
             stats=image_stats(config),
             patch_size=config.model.patch_size,
+        ),
+        out_shardings=(split_rows(mesh), replicated(mesh)),
+    )
+
+
+def stored_label_call(
+    config: mlc.ConfigDict, mesh: Mesh, options: PointOptions
+) -> Callable:
+    """`stored_label_step` for a mesh, batch -> (labels, metrics)."""
+    return jax.jit(
+        partial(
+            stored_label_step,
+            options=options,
+            fg_probability=config.labels.fg_probability,
+            bg_probability=config.labels.bg_probability,
+            patch_size=config.model.patch_size,
+            mask_ratio=DecoderConfig().mask_ratio,
         ),
         out_shardings=(split_rows(mesh), replicated(mesh)),
     )

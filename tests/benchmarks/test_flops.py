@@ -13,8 +13,10 @@ from benchmarks.flops import (
     step_flops,
 )
 from configs import tiny, voc
+from exits_jax.models import mask_decoder
 from exits_jax.models.params import abstract_graph, bind, init_params
 from exits_jax.models.similarity import similarity
+from exits_jax.ops.attention_choice import Device
 from exits_jax.run.from_config import generator_builder
 
 BATCH = 2
@@ -44,7 +46,9 @@ def _counted_by_xla(function, *shapes) -> float:
     return jax.jit(function).lower(*shapes).compile().cost_analysis()["flops"] / BATCH
 
 
-def test_generator_forward_agrees_with_xla():
+def test_generator_forward_agrees_with_xla(monkeypatch):
+    # On a CPU the decoder takes fewer: it convolves maps before they are enlarged.
+    monkeypatch.setattr(mask_decoder, "device", lambda: Device("TPU v5 lite"))
     config = _small()
     build, params, image = _shapes(config)
     graph, sizes = abstract_graph(build), sizes_of(config)
@@ -130,6 +134,17 @@ def test_sizes_follow_the_configuration():
     sizes = sizes_of(config)
     assert sizes.crop == 64 and sizes.dim == 32 and sizes.depth == 3
     assert sizes.layers == (2,) and sizes.features == 8 and sizes.crf_rounds == 10
+
+
+def test_stored_labels_leave_the_extractor_out_of_a_step():
+    config = voc.get_config()
+    made = step_flops(sizes_of(config))
+    config.labels.stored = True
+    stored = step_flops(sizes_of(config))
+    assert stored.extractor == 0 < stored.retrieval < made.retrieval
+    assert made.model - stored.model == pytest.approx(
+        made.extractor + made.retrieval - stored.retrieval
+    )
 
 
 def test_an_unknown_policy_is_refused():
