@@ -1,15 +1,21 @@
 """Memory of the host that a program on the CPU gives back and takes in every step."""
 
+import contextlib
 import ctypes
 import os
 import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from pathlib import Path
 
 # Of glibc's malloc.h and Linux' mman.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _MADV_HUGEPAGE = 14
 _OF_THE_USER = ("GLIBC_TUNABLES", "MALLOC_")
+_LIMITS = (  # of a container, in bytes: of either version of control groups
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def computes_on_cpu() -> bool:
@@ -22,13 +28,13 @@ def computes_on_cpu() -> bool:
     return not (modules or in_the_system or entry_points(group="jax_plugins"))
 
 
-def keep_memory(*, reserve: int = 8 << 30) -> bool:
+def keep_memory(*, reserve: int = 8 << 30, least: int = 12 << 30) -> bool:
     """Lets the allocator keep what is freed, in large pages.
 
     XLA asks for a program's temporary memory at every call, hundreds of MiB, and glibc
     hands it back to the kernel after each: a page fault for every 4 KiB of every step.
     Instead the heap is never shortened. It is laid out at once, as addresses that take
-    no memory until they are touched.
+    no memory until they are touched. A run then holds up to three times as much.
 
     To be called before there are threads: each may get a heap of its own, which cannot
     hold a large block. The variables by which a user sets the allocator go first.
@@ -36,6 +42,7 @@ def keep_memory(*, reserve: int = 8 << 30) -> bool:
     Args:
         reserve: Bytes that large pages are asked for; half of the machine's memory at
             most.
+        least: Bytes that the machine, or the container, must have for it.
 
     Returns:
         Whether it was done: only on Linux with glibc there is something to do.
@@ -44,14 +51,22 @@ def keep_memory(*, reserve: int = 8 << 30) -> bool:
         return False
     if any(name.startswith(_OF_THE_USER) for name in os.environ):
         return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
+    libc, memory = ctypes.CDLL(None), _memory()
+    if not hasattr(libc, "gnu_get_libc_version") or memory < least:
         return False
     for name, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1)):
         libc.mallopt(name, value)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     _ask_for_large_pages(libc, min(reserve, memory // 2))
     return True
+
+
+def _memory() -> int:
+    """Bytes of the machine, or fewer where a container may not take them all."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(file.read_text(encoding="ascii")))
+    return min(found)
 
 
 def _ask_for_large_pages(libc: ctypes.CDLL, size: int) -> None:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ ON_GLIBC = platform.libc_ver()[0] == "glibc"
 FAULTS_OF_TEN_BLOCKS = """
 import ctypes, resource, threading
 from exits_jax.run.host_memory import keep_memory
-print(keep_memory(reserve=256 << 20))
+print(keep_memory(reserve=256 << 20, least=0))
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
 libc.free.argtypes = (ctypes.c_void_p,)
@@ -64,6 +65,26 @@ def test_the_settings_of_the_user_go_first(name):
     value = "glibc.malloc.trim_threshold=1" if name.startswith("GLIBC") else "1"
     is_kept, count = faults(**{name: value})
     assert is_kept == "False" and count > 1000
+
+
+@pytest.mark.skipif(not ON_GLIBC, reason="there is no glibc here")
+@pytest.mark.parametrize("limit", ["4294967296", "max\n"])
+def test_a_small_machine_or_container_is_left_as_it_is(monkeypatch, tmp_path, limit):
+    for name in [name for name in os.environ if name.startswith(("GLIBC_", "MALLOC_"))]:
+        monkeypatch.delenv(name)
+    changed = []
+    libc = SimpleNamespace(
+        gnu_get_libc_version=None, mallopt=lambda *option: changed.append(option)
+    )
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: libc)
+    monkeypatch.setattr(host_memory, "_ask_for_large_pages", lambda *_: None)
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(host_memory, "_LIMITS", [tmp_path / "memory.max"])
+    in_all = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    is_small = limit != "max\n"
+    least = (4 << 30) + 1 if is_small else in_all
+    assert host_memory.keep_memory(least=least) is not is_small
+    assert bool(changed) is not is_small
 
 
 def test_elsewhere_nothing_is_done(monkeypatch):
