@@ -138,12 +138,13 @@ class PixelHead(nnx.Module):
 
 
 def _conv_resized(conv: nnx.Conv, x: Array, side: int) -> Float[Array, "b h w c"]:
-    if x.shape[1] >= side or device().platform != "cpu":
+    # In float32 alone: of half precision what lies between would be rounded, too.
+    is_float32 = jnp.dtype(conv.dtype or x.dtype) == jnp.float32
+    if x.shape[1] >= side or not is_float32 or device().platform != "cpu":
         return conv(resize_bilinear(x, side, side))
     assert conv.bias is not None  # none of them is made without
-    dtype = conv.dtype or x.dtype
-    kernel, bias = conv.kernel[...].astype(dtype), conv.bias[...].astype(dtype)
-    return conv_of_enlarged(x.astype(dtype), kernel, side) + bias[None, None, None]
+    made = conv_of_enlarged(x.astype(jnp.float32), conv.kernel[...], side)
+    return made + conv.bias[None, None, None]
 
 
 class PrototypeHead(nnx.Module):

@@ -31,7 +31,12 @@ def conv_of_enlarged(
         batch, cells, cells, taps, taps, features
     )
     rows = jnp.einsum("hki,bijklf->bhjlf", matrix, products)
-    return jnp.einsum("wlj,bhjlf->bhwf", matrix, rows)
+    # A matrix for each row, though they are the same: then no row is transposed.
+    rows = rows.reshape(batch * side, cells * taps, features)
+    columns = matrix.swapaxes(1, 2).reshape(side, cells * taps)
+    columns = jnp.broadcast_to(columns, (batch * side, *columns.shape))
+    made = jnp.einsum("rwk,rkf->rwf", columns, rows)
+    return made.reshape(batch, side, side, features)
 
 
 def _shifted(source: int, target: int, taps: int) -> np.ndarray:
