@@ -10,12 +10,13 @@ from tests.support import toy
 from tests.support.processes import finish_all, start_processes
 
 NUM_STEPS = 20
-# processes, devices of each, sizes of the mesh
+# processes, devices of each, sizes of the mesh, and a way of attending
 LAYOUTS = {
-    "8x1": (1, 8, (8, 1)),
-    "4x2": (1, 8, (4, 2)),
-    "1x8": (1, 8, (1, 8)),
-    "2 processes, 2x4": (2, 4, (2, 4)),
+    "8x1": (1, 8, (8, 1), "auto"),
+    "4x2": (1, 8, (4, 2), "auto"),
+    "1x8": (1, 8, (1, 8), "auto"),
+    "2 processes, 2x4": (2, 4, (2, 4), "auto"),
+    "2 processes, 2x4, in parts": (2, 4, (2, 4), "in_parts"),
 }
 
 
@@ -44,12 +45,13 @@ def warm(tmp_path_factory):
     return folder, flags
 
 
-def _train(warm, name, num_processes=1, devices=1, mesh=(1, 1)):
+def _train(warm, name, num_processes=1, devices=1, mesh=(1, 1), attention="auto"):
     """The rows of a training that goes on from the warm-up, in a workdir of its own."""
     folder, flags = warm
     workdir = folder / name.replace(" ", "_").replace(",", "")
     shutil.copytree(folder / "warm", workdir)
     changed = [f"--config.mesh.data={mesh[0]}", f"--config.mesh.fsdp={mesh[1]}"]
+    changed += [f"--config.model.attention={attention}"]
     ends = finish_all(
         start_processes(
             [*flags, f"--workdir={workdir}", "--phase=train", *changed],
