@@ -143,6 +143,16 @@ def test_sizes_left_out_are_not_computed():
     assert relus(("large",)) == 4 + 1
 
 
+def test_float32_on_a_cpu_alone_convolves_before_it_enlarges():
+    def convolutions(dtype):
+        module = Decoder(size_dependent=False, fixed_scale=2.0, dtype=dtype)
+        traced = jax.make_jaxpr(lambda x: module(x, jnp.ones(1)))(features())
+        return str(traced).count("conv_general_dilated[")
+
+    assert convolutions(jnp.float32) == 2  # the others' maps are enlarged
+    assert convolutions(jnp.bfloat16) == 4
+
+
 def test_pixel_features_are_not_negative_and_twice_as_fine():
     pixels = nnx.merge(decoder().graph, decoder().tree).pixel_head(features(), GRID)
     assert pixels.shape == (1, 2 * GRID, 2 * GRID, 5)
