@@ -59,4 +59,6 @@ def get_config() -> mlc.ConfigDict:
     config.train.log_every = 10
     config.generate.batch_size = 64
     config.generate.threshold = 0.5
+    config.generate.flip = True
+    config.generate.crf = True
     return config

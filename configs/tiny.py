@@ -33,5 +33,7 @@ def get_config() -> mlc.ConfigDict:
     config.train.checkpoint_every = 4
     config.train.log_every = 2
     config.generate.batch_size = 8
+    config.generate.flip = False
+    config.generate.crf = False
     config.evaluate.num_pictures = 4
     return config

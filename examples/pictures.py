@@ -87,6 +87,7 @@ def main(run: str, folder: str) -> None:
 
 def _write(path: Path, sheet: np.ndarray) -> None:
     """With a palette: a third of the bytes in a repository."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).quantize(256).save(path, optimize=True)
 
 
